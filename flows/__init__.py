@@ -1,0 +1,1 @@
+"""When, in which order, with what retry. Prefect lives only here."""

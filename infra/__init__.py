@@ -1,0 +1,1 @@
+"""Touches the world: one file wraps one outside thing."""

@@ -1,0 +1,94 @@
+"""Every setting, read from the environment once. The only reader of `os.environ`.
+
+All state lives under one folder, `./.roadworthy` or `ROADWORTHY_HOME`; `environment()` points every library there and
+switches off all telemetry.
+"""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`ROADWORTHY_<NAME>` in the environment; refuses to be changed once read."""
+
+    model_config = SettingsConfigDict(env_prefix="ROADWORTHY_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".roadworthy"), description="the one folder that holds all state")
+    store: str = Field("", description="object store: a folder or s3://bucket/prefix; empty: HOME/store")
+    s3_endpoint: str = Field("", description="endpoint of an S3-compatible store; empty: AWS")
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = Field(None, description="empty: boto3's own credential chain")
+    s3_secret_key: SecretStr | None = None
+    s3_checksums: str = Field("when_supported", description="`when_required` for older stores")
+    tracking_uri: str = Field("", description="MLflow; empty: SQLite under HOME")
+    masking_key: SecretStr | None = Field(None, description="keys the pseudonyms; empty: made once, HOME/keys/masking.key")
+    host: str = "127.0.0.1"
+    mlflow_port: int = 5000
+    prefect_port: int = 4200
+    serve_port: int = 3000
+    device: str = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Absolute home."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def store_uri(self) -> str:
+        return self.store or str(self.folder / "store")
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.tracking_uri or f"sqlite:///{self.folder / 'mlflow' / 'mlflow.db'}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process; a wrong value raises pydantic's ValidationError naming the variable."""
+    return Settings()
+
+
+TELEMETRY_OFF = {
+    "BENTOML_DO_NOT_TRACK": "True",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+def environment(config: Settings) -> dict[str, str]:
+    """What child processes, and the libraries of this one, must find in the environment."""
+    home = config.folder
+    places = {
+        "ROADWORTHY_HOME": home,
+        "PREFECT_HOME": home / "prefect",
+        "BENTOML_HOME": home / "bentoml",
+        "MPLCONFIGDIR": home / "cache" / "matplotlib",
+        "TORCHINDUCTOR_CACHE_DIR": home / "cache" / "inductor",
+    }
+    return {
+        **TELEMETRY_OFF,
+        **{name: str(path) for name, path in places.items()},
+        "MLFLOW_TRACKING_URI": config.mlflow_uri,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
+    }
+
+
+def apply(config: Settings) -> None:
+    """Make the folder and set the environment of this process; call before importing MLflow, Prefect or BentoML."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    os.environ.update(environment(config))
+
+
+def child_environment(config: Settings, **extra: str) -> dict[str, str]:
+    """The whole environment of a child process: this one's, ours, then `extra`."""
+    return {**os.environ, **environment(config), **extra}

@@ -1,0 +1,1 @@
+"""Pure computation: paths in, paths out."""

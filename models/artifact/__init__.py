@@ -1,0 +1,1 @@
+"""The parcel that travels: manifest, export, predictor."""

@@ -1,0 +1,99 @@
+"""What exists: families, data sets and recipes, found by looking in the folders.
+
+A new family is a folder, a new data set is a file; no list is edited. Cards import neither torch nor each other, so
+`roadworthy catalog` answers at once.
+"""
+
+import hashlib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from models.data.card import DatasetCard
+
+
+class UnknownNameError(LookupError):
+    """A name that the catalog does not know; the message lists the known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"unknown {kind} '{name}'; known: {', '.join(sorted(known)) or 'none'}")
+
+
+class FamilyConfig(BaseModel):
+    """Base of every family's hyperparameters: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class FamilyCard:
+    """What a model family is, without importing its network.
+
+    `network` is "module:Class"; the class is an `nn.Module` built as `Class(shape, config)`.
+    `student` is the configuration of the small network distilled from this family; None means it is never distilled.
+    `recipe` holds dotted recipe settings that differ from the defaults, e.g. {"train.num_epochs": 20}.
+    """
+
+    name: str
+    task: str
+    title: str
+    source: str
+    network: str
+    config: type[FamilyConfig] = FamilyConfig
+    student: FamilyConfig | None = None
+    is_baseline: bool = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self) -> type[Any]:
+        """The network class; imports torch."""
+        module, _, name = self.network.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+def families(task: str | None = None) -> dict[str, FamilyCard]:
+    """Every folder of `models/families` that has a card, by name."""
+    package = importlib.import_module("models.families")
+    cards = {
+        info.name: importlib.import_module(f"models.families.{info.name}.card").CARD
+        for info in pkgutil.iter_modules(package.__path__)
+        if info.ispkg
+    }
+    return {name: card for name, card in cards.items() if task in (None, card.task)}
+
+
+def family(name: str) -> FamilyCard:
+    """One family's card; raises UnknownNameError."""
+    known = families()
+    if name not in known:
+        raise UnknownNameError("family", name, known)
+    return known[name]
+
+
+def datasets() -> dict[str, DatasetCard]:
+    """Every shipped data set (`models/datasets/*.py` with a CARD), by name."""
+    package = importlib.import_module("models.datasets")
+    modules = (importlib.import_module(f"models.datasets.{info.name}") for info in pkgutil.iter_modules(package.__path__))
+    return {module.CARD.name: module.CARD for module in modules if hasattr(module, "CARD")}
+
+
+def recipe_names() -> list[str]:
+    """`task/family` of every family, sorted."""
+    return sorted(f"{card.task}/{card.name}" for card in families().values())
+
+
+def code_digest(*folders: str) -> str:
+    """SHA-256 over the Python files of these folders of `models/` (all of it when none is named).
+
+    Goes into every cache key, so a change of code is a change of result.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    files = sorted(path for folder in folders or (".",) for path in (root / folder).rglob("*.py"))
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

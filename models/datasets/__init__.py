@@ -1,0 +1,1 @@
+"""One file per data set: card, contract, `read(folder)`."""

@@ -1,0 +1,1 @@
+"""One folder per model family: `network.py` and `card.py`, found by looking."""

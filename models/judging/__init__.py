@@ -1,0 +1,1 @@
+"""Report, selection, gates, measuring."""

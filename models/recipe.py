@@ -1,0 +1,171 @@
+"""One whole run as one frozen typed record, JSON both ways.
+
+A recipe is named `task/family`. Its values come from, later ones winning: the defaults below, the family's card, the
+data set's card, `--set key=value`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator
+
+from models import catalog
+from models.catalog import FamilyConfig, UnknownNameError
+from models.data.card import DatasetCard, Frozen
+
+
+class RecipeError(ValueError):
+    """A setting that no recipe has, or a value that it refuses; the message says which are known."""
+
+
+class DataRecipe(Frozen):
+    """Windows and the chronological split; shares are of the whole, the rest is the test split."""
+
+    name: str
+    past_steps: int = Field(12, ge=1, description="T: steps that the model sees")
+    horizon_steps: int = Field(12, ge=1, description="H: steps that it forecasts")
+    train_share: float = Field(0.7, gt=0, lt=1)
+    val_share: float = Field(0.1, gt=0, lt=1)
+    gap_steps: int = Field(12, ge=0, description="steps left out between two splits")
+    labelled_share: float = Field(1.0, gt=0, le=1, description="share of train labels kept (classify); rest unlabelled")
+
+
+class TrainRecipe(Frozen):
+    """The one training loop."""
+
+    num_epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "one_cycle", "step"] = "cosine"
+    clip_norm: float = Field(5.0, gt=0)
+    patience: int = Field(6, ge=1, description="epochs without a better validation loss before the loop stops")
+    loss: Literal["mae", "mse", "huber", "cross_entropy"] = "mae"
+    seed: int = 7
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    num_folds: int = Field(0, ge=0, description="k of the k-fold evidence; 0 leaves it out")
+
+
+class DistilRecipe(Frozen):
+    """Teacher to student. The hard-label student is trained whenever this is on."""
+
+    enabled: bool = True
+    num_epochs: int = Field(20, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    temperature: float = Field(4.0, gt=0, description="classify: softening of the logits (Hinton 2015)")
+    soft_weight: float = Field(0.5, ge=0, le=1, description="weight of the teacher's outputs against the labels")
+    hint_weight: float = Field(0.1, ge=0, description="weight of hidden hints (FitNets 2015)")
+
+
+class PruneRecipe(Frozen):
+    """Structured pruning removes whole units; magnitude pruning zeroes single weights."""
+
+    enabled: bool = True
+    method: Literal["structured", "magnitude"] = "structured"
+    share: float = Field(0.3, ge=0, lt=1)
+    num_epochs: int = Field(6, ge=1, description="fine-tuning afterwards")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class QuantiseRecipe(Frozen):
+    """Static int8 of the exported graph."""
+
+    enabled: bool = True
+    num_calibration: int = Field(256, ge=8)
+
+
+class JudgeRecipe(Frozen):
+    """What the candidate must hold. `judged_step` is the horizon step (from 1) whose error decides; None: 15 minutes."""
+
+    judged_step: int | None = Field(None, ge=1)
+    tolerance: float = Field(0.01, ge=0, description="validation error may exceed the best by this share")
+    num_resamples: int = Field(500, ge=100)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    max_latency_ms: float = Field(50.0, gt=0, description="p99 of one request in the predictor")
+    max_bytes: int = Field(50_000_000, gt=0)
+
+
+class Recipe(Frozen):
+    """The whole run."""
+
+    task: Literal["forecast", "classify"]
+    family: str
+    product: str
+    data: DataRecipe
+    model: SerializeAsAny[FamilyConfig]
+    student: SerializeAsAny[FamilyConfig] | None = None
+    train: TrainRecipe = TrainRecipe()
+    distil: DistilRecipe = DistilRecipe()
+    prune: PruneRecipe = PruneRecipe()
+    quantise: QuantiseRecipe = QuantiseRecipe()
+    judge: JudgeRecipe = JudgeRecipe()
+
+    @field_validator("model", "student", mode="before")
+    @classmethod
+    def _typed(cls, value: Any, info: Any) -> Any:
+        return catalog.family(info.data["family"]).config.model_validate(value) if isinstance(value, Mapping) else value
+
+    @property
+    def name(self) -> str:
+        return f"{self.task}/{self.family}"
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = None, product: str = "") -> Recipe:
+    """The recipe `name` on this data set with dotted `settings` on top.
+
+    Raises UnknownNameError for an unknown recipe, RecipeError for an unknown key, a refused value or another task's data.
+    """
+    if name not in catalog.recipe_names():
+        raise UnknownNameError("recipe", name, catalog.recipe_names())
+    card = catalog.family(name.partition("/")[2])
+    if data.task != card.task:
+        raise RecipeError(f"recipe {name} is for {card.task} data; data set '{data.name}' is for {data.task}")
+    tree: dict[str, Any] = {
+        "task": card.task,
+        "family": card.name,
+        "product": product or data.name,
+        "data": {"name": data.name},
+        "model": card.config().model_dump(),
+        "student": card.student.model_dump() if card.student else None,
+    }
+    wished = dict(settings or {})
+    for key in wished:
+        _refuse_unknown(key, tree)
+    for key, value in {**card.recipe, **data.recipe, **wished}.items():
+        _put(tree, key, value)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
+        raise RecipeError(f"recipe {name}: " + "; ".join(lines)) from error
+
+
+def known_keys(tree: Mapping[str, Any]) -> list[str]:
+    """Every dotted key that `--set` takes for this recipe tree."""
+    parts = {"data": DataRecipe, "train": TrainRecipe, "distil": DistilRecipe}
+    parts |= {"prune": PruneRecipe, "quantise": QuantiseRecipe, "judge": JudgeRecipe}
+    keys = [f"{part}.{field}" for part, record in parts.items() for field in record.model_fields if field != "name"]
+    keys += [f"{part}.{field}" for part in ("model", "student") for field in tree[part] or ()]
+    return sorted([*keys, "product"])
+
+
+def _refuse_unknown(key: str, tree: Mapping[str, Any]) -> None:
+    known = known_keys(tree)
+    if key not in known:
+        raise RecipeError(f"unknown recipe key '{key}'; known: {', '.join(known)}")
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+    tree[last] = value

@@ -1,0 +1,1 @@
+"""One file per promise: inputs, outputs, loss, metrics, slices."""

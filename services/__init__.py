@@ -1,0 +1,1 @@
+"""Answers: one BentoML service per task. BentoML lives only here."""
