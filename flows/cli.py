@@ -1,0 +1,155 @@
+"""The `roadworthy` command: thin, every flow is a command.
+
+Exit status: 0 done, 1 refused input or a failure with its reason, 2 wrong usage, 3 a model that did not pass its gates.
+"""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flows import console
+from flows.cli_data import app as data_app
+from flows.cli_live import app as live_app
+from flows.cli_stack import app as stack_app
+from flows.options import AsJson, Product, Recipe, Settings, known_errors, parse_settings
+
+REFUSED = 3
+
+app = typer.Typer(
+    help="From raw traffic data to a served model, and no model on the road before it has been inspected.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data_app, name="data")
+for part in (live_app, stack_app):
+    app.registered_commands.extend(part.registered_commands)
+
+Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]
+
+
+def _lifecycle(recipe: str, data: str | None, settings: list[str], product: str, until: str, as_json: bool) -> None:
+    from flows.lifecycle import run_lifecycle
+
+    outcome = run_lifecycle(recipe, data, parse_settings(settings), product, until=until)
+    if as_json:
+        console.emit(outcome)
+    else:
+        from flows.show import show_outcome
+
+        show_outcome(outcome)
+    if outcome.verdict == "refused":
+        raise typer.Exit(REFUSED)
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    data: Data = None,
+    settings: Settings = [],  # noqa: B006 - Typer reads the default
+    product: Product = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole typed recipe and stop.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The whole lifecycle: prepare, train, compress, evaluate, promote, package.
+
+    Example: roadworthy run forecast/stid --data freeway --set train.num_epochs=5
+    """
+    if dry_run:
+        from flows.prepare import build_recipe
+        from flows.workshop import open_workshop
+
+        full = build_recipe(open_workshop(), recipe, data, parse_settings(settings), product)
+        console.emit({"recipe": full.name, **full.model_dump(mode="json")})
+        return
+    _lifecycle(recipe, data, settings, product, "package", as_json)
+
+
+@app.command()
+def train(
+    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+) -> None:
+    """Prepare the data and fit the recipe's model; resumes from its last checkpoint.
+
+    Example: roadworthy train forecast/lstm --data oregon_counts --set train.num_epochs=3
+    """
+    _until("train", recipe, data, settings, product, as_json)
+
+
+@app.command()
+def compress(
+    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+) -> None:
+    """Train, then distil, prune, quantise and export every candidate as a parcel.
+
+    Example: roadworthy compress forecast/stid --data freeway --set prune.share=0.5
+    """
+    _until("compress", recipe, data, settings, product, as_json)
+
+
+@app.command()
+def evaluate(
+    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+) -> None:
+    """Judge every exported parcel through the predictor that serves; nothing is registered or promoted.
+
+    Example: roadworthy evaluate classify/cnn --data digits --json
+    """
+    _lifecycle(recipe, data, settings, product, "evaluate", as_json)
+
+
+def _until(step: str, recipe: str, data: str | None, settings: list[str], product: str, as_json: bool) -> None:
+    from flows.lifecycle import run_steps
+
+    done = run_steps(recipe, data, parse_settings(settings), product, until=step)
+    if as_json:
+        console.emit(done)
+        return
+    rows = [[name, item["key"][:12], item["seconds"], item["was_cached"], item["folder"]] for name, item in done.items()]
+    console.table(f"{recipe}: {step}", ["step", "key", "seconds", "cached", "folder"], rows)
+
+
+@app.command()
+def demo(as_json: AsJson = False) -> None:
+    """The main job on two products, freeway and oregon_counts, up to an answered request from the held-back end.
+
+    Example: roadworthy demo
+    """
+    from flows.demo import run_demo
+
+    record = run_demo()
+    if as_json:
+        console.emit(record)
+
+
+@app.command()
+def catalog(as_json: AsJson = False) -> None:
+    """Everything that exists: recipes, families, data sets.
+
+    Example: roadworthy catalog --json
+    """
+    from flows.show import catalog_record, show_catalog
+    from flows.workshop import open_workshop
+
+    record = catalog_record(open_workshop())
+    if as_json:
+        console.emit(record)
+    else:
+        show_catalog(record)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: known errors become one clear message and exit status 1."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=words, standalone_mode=True)
+    except known_errors() as error:
+        record: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if "--json" in words:
+            sys.stdout.write(json.dumps(record, indent=2) + "\n")
+        console.err.print(f"[bold red]refused[/] {type(error).__name__}", highlight=False)
+        console.err.print(str(error), markup=False, highlight=False)
+        sys.exit(1)

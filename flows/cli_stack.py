@@ -1,0 +1,80 @@
+"""Commands about the local servers: up, down, status, doctor."""
+
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.options import AsJson
+from flows.workshop import open_workshop
+
+app = typer.Typer()
+
+
+@app.command()
+def up(as_json: AsJson = False) -> None:
+    """Start Prefect, a worker, MLflow and serving of every live product on loopback, as one supervised group.
+
+    Example: roadworthy up
+    """
+    from flows.up import bring_up
+
+    addresses = bring_up(open_workshop())
+    if as_json:
+        console.emit(addresses)
+    else:
+        console.table("Running", ["name", "address"], [[item["name"], item["url"]] for item in addresses])
+
+
+@app.command()
+def down(as_json: AsJson = False) -> None:
+    """Stop everything that `up` started; leaves nothing behind.
+
+    Example: roadworthy down
+    """
+    from flows.up import bring_down
+
+    stopped = bring_down(open_workshop())
+    if as_json:
+        console.emit({"stopped": stopped})
+    else:
+        console.say(f"stopped: {', '.join(stopped) or 'nothing was running'}")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """What runs, and what is live.
+
+    Example: roadworthy status --json
+    """
+    from flows.promote import what_is_live
+    from flows.up import programs
+
+    shop = open_workshop()
+    record = {"home": str(shop.home), "programs": programs(shop), "live": what_is_live(shop, "", None)}
+    if as_json:
+        console.emit(record)
+        return
+    console.table("Programs", ["name", "state", "pid", "address"], [list(row.values())[:4] for row in record["programs"]])
+    console.table("Live", ["product", "version", "digest", "since"], [list(row.values()) for row in record["live"]])
+
+
+@app.command()
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Undo what can be undone, and record it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hold aliases, ledger, parcels and runs against each other; exit status 0 when all is well.
+
+    Example: roadworthy doctor --fix
+    """
+    from flows.doctor import examine
+
+    record = examine(open_workshop(), fix=fix)
+    if as_json:
+        console.emit(record)
+    else:
+        rows = [[item["check"], item["ok"], item["detail"]] for item in record["checks"]]
+        console.table("Doctor", ["check", "ok", "detail"], rows)
+    if not record["ok"]:
+        raise typer.Exit(1)

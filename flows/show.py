@@ -1,0 +1,76 @@
+"""How an outcome, a prediction and the catalog look in a terminal."""
+
+from typing import Any
+
+from flows import console
+from flows.outcome import Outcome
+from flows.prepare import all_datasets
+from flows.workshop import Workshop
+from models import catalog
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """Verdict, the sentence, every candidate, every gate."""
+    title = f"{outcome.product}: candidates on the held-back test split ({outcome.convention})"
+    names = list(next(iter(outcome.metrics.values())))
+    columns = ["candidate", *names, "kB", "p50 ms", "p99 ms", "rows/s"]
+    rows = [
+        [
+            f"→ {name}" if name == outcome.candidate else name,
+            *metrics.values(),
+            outcome.bytes[name] / 1000,
+            outcome.latency_ms[name]["p50"],
+            outcome.latency_ms[name]["p99"],
+            outcome.rows_per_second[name],
+        ]
+        for name, metrics in outcome.metrics.items()
+    ]
+    console.table(title, columns, rows)
+    gates = [[gate["gate"], gate["passed"], gate["reason"]] for gate in outcome.gates]
+    console.table("Gates", ["gate", "passed", "reason"], gates)
+    console.out.print(outcome.sentence, highlight=False)
+    version = f", version {outcome.model_version}" if outcome.model_version else ""
+    console.out.print(f"[bold]{outcome.verdict}[/]: {outcome.product}{version}", highlight=False)
+
+
+def show_prediction(record: dict[str, Any]) -> None:
+    """The answer beside what really happened, where that is known."""
+    console.out.print(f"{record['product']} version {record['model_version']}, prediction {record['prediction_id']}")
+    if "rows" in record:
+        console.table(f"{record['title']} ({record['units']})", record["columns"], record["rows"])
+    else:
+        console.emit(record["predictions"])
+
+
+def catalog_record(shop: Workshop) -> dict[str, Any]:
+    """Everything that exists, as JSON."""
+    families = [
+        {
+            "name": card.name,
+            "task": card.task,
+            "title": card.title,
+            "source": card.source,
+            "is_baseline": card.is_baseline,
+            "has_student": card.student is not None,
+            "settings": card.config().model_dump(mode="json"),
+        }
+        for card in catalog.families().values()
+    ]
+    datasets = [card.model_dump(mode="json") for card in all_datasets(shop).values()]
+    return {
+        "tasks": sorted({item["task"] for item in families}),
+        "recipes": catalog.recipe_names(),
+        "families": families,
+        "datasets": datasets,
+    }
+
+
+def show_catalog(record: dict[str, Any]) -> None:
+    """Two tables."""
+    families = [
+        [f"{item['task']}/{item['name']}", item["title"], "baseline" if item["is_baseline"] else "network", item["source"]]
+        for item in record["families"]
+    ]
+    console.table("Recipes", ["recipe", "family", "kind", "source"], families)
+    datasets = [[item["name"], item["task"], item["title"], item["licence"]] for item in record["datasets"]]
+    console.table("Data sets", ["name", "task", "what", "licence"], datasets)
