@@ -32,7 +32,7 @@ Data = Annotated[str | None, typer.Option("--data", help="Data set; default: ore
 
 
 def _lifecycle(recipe: str, data: str | None, settings: list[str], product: str, until: str, as_json: bool) -> None:
-    from flows.lifecycle import run_lifecycle
+    from flows.run import run_lifecycle
 
     outcome = run_lifecycle(recipe, data, parse_settings(settings), product, until=until)
     if as_json:
@@ -102,7 +102,7 @@ def evaluate(
 
 
 def _until(step: str, recipe: str, data: str | None, settings: list[str], product: str, as_json: bool) -> None:
-    from flows.lifecycle import run_steps
+    from flows.run import run_steps
 
     done = run_steps(recipe, data, parse_settings(settings), product, until=step)
     if as_json:

@@ -98,7 +98,8 @@ def prepare(name: Name, as_json: AsJson = False) -> None:
     from flows.prepare import default_recipe, prepare_data
 
     shop = open_workshop()
-    ref, done = prepare_data(shop, default_recipe(shop, name))
+    prepared = prepare_data(shop, default_recipe(shop, name))
+    ref, done = prepared.ref, prepared.done
     if as_json:
         console.emit({**ref.model_dump(), "folder": str(done.folder), "was_cached": done.was_cached})
     else:

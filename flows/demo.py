@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 
 from flows import console
-from flows.lifecycle import run_lifecycle
 from flows.outcome import Outcome
 from flows.package import answer, package_live, serving
+from flows.run import run_lifecycle
 from flows.show import show_outcome, show_prediction
 from flows.workshop import Workshop, open_workshop
 from infra import settings as environment

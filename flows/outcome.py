@@ -33,4 +33,6 @@ class Outcome(BaseModel):
     model_digest: str | None = None
     run_id: str | None = None
     bento: str | None = None
+    bento_path: str | None = None
+    judged_against: str | None = None
     seconds: dict[str, float] = {}

@@ -64,15 +64,21 @@ def default_recipe(shop: Workshop, data: str) -> Recipe:
     return build_recipe(shop, DEFAULT_RECIPE[find_dataset(shop, data).task], data)
 
 
+def prepare_key(shop: Workshop, recipe: Recipe) -> str:
+    """What goes into a snapshot, as a key: the raw files, the card, the recipe's data part, the masking key, the code."""
+    card = find_dataset(shop, recipe.data.name)
+    mask = hashlib.sha256(shop.masking_key).hexdigest() if card.contract.personal else ""
+    code = catalog.code_digest("data", "datasets")
+    return key_of(_fingerprint(shop, card), card.model_dump(), recipe.data.model_dump(), mask, code)
+
+
 def prepare_data(shop: Workshop, recipe: Recipe) -> Prepared:
     """The snapshot of the recipe's data set: made once, found again by what goes in. Raises BadDataError."""
     card = find_dataset(shop, recipe.data.name)
-    fingerprint = _fingerprint(shop, card)
-    mask = hashlib.sha256(shop.masking_key).hexdigest() if card.contract.personal else ""
-    key = key_of(fingerprint, card.model_dump(), recipe.data.model_dump(), mask, catalog.code_digest("data", "datasets"))
+    key = prepare_key(shop, recipe)
 
     def compute(folder: Path) -> dict[str, Any]:
-        manifest = prepare(read_raw(shop, card), card, recipe.data, shop.masking_key, folder, fingerprint)
+        manifest = prepare(read_raw(shop, card), card, recipe.data, shop.masking_key, folder, _fingerprint(shop, card))
         shop.store.put_bytes(f"snapshots/{manifest.digest}", f"steps/prepare/{key}".encode())
         return {"digest": manifest.digest, "num_rows": manifest.num_rows}
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
+import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
@@ -99,7 +99,7 @@ def main(api_url: str, deployments: Path) -> None:
     num_runs = release(api_url, stack_mark(config))
     names = apply(api_url, config.folder / "run" / "flows", deployments)
     logger.info("%d runs of a killed worker settled; deployments: %s", num_runs, ", ".join(names))
-    command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "roadworthy"]
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - a fixed command of our own
 
 

@@ -1,0 +1,119 @@
+"""Data sets that users bring: read, checked and kept under HOME/data, then as good as the shipped ones."""
+
+import re
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from flows.options import UsageError
+from flows.workshop import Workshop
+from models import catalog
+from models.catalog import UnknownNameError
+from models.data.bring import Description, read_long, read_wide
+from models.data.card import DatasetCard, PersonalColumn
+from models.data.images import read_image_folder
+from models.data.parse import parse_cadence
+from models.data.series import RawImages, RawSeries
+from models.data.stored import load, load_card, store
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the user said about the files."""
+
+    kind: Literal["wide", "long", "images"]
+    path: Path
+    cadence: str = ""
+    unit: str = ""
+    start: str = ""
+    missing: float | None = None
+    adjacency: Path | None = None
+    time: str = "time"
+    node: str = "node"
+    values: tuple[str, ...] = ("value",)
+    personal: tuple[str, ...] = ()
+
+
+def added_folder(shop: Workshop, name: str) -> Path:
+    """Where an added data set lies."""
+    return shop.home / "data" / name
+
+
+def added_cards(shop: Workshop) -> dict[str, DatasetCard]:
+    """The cards of every added data set, by name."""
+    folders = sorted(path for path in (shop.home / "data").glob("[a-z0-9_]*") if path.is_dir())
+    return {path.name: load_card(path) for path in folders}
+
+
+def read_added(folder: Path) -> RawSeries | RawImages:
+    """The raw data of an added data set."""
+    return load(folder)[0]
+
+
+def add_dataset(shop: Workshop, name: str, source: Source) -> dict[str, Any]:
+    """Read and check the files and keep them. Raises UsageError for a bad name, BadDataError with every finding."""
+    if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]{0,62}", name):
+        raise UsageError(f"data set name '{name}': expected a-z, 0-9, _ and - (not first), at most 63 characters")
+    if name in catalog.datasets():
+        raise UsageError(f"data set '{name}' is shipped with Roadworthy; choose another name")
+    for path in (source.path, source.adjacency):
+        if path is not None and not path.exists():
+            raise UsageError(f"{path}: expected a file or folder, there is none")
+    raw, card = _read(name, source)
+    keep(shop, raw, card)
+    warnings = [asdict(finding) for finding in raw.findings if finding.severity == "warning"]
+    return {"name": name, "card": card.model_dump(mode="json"), "summary": _summary(card, raw), "warnings": warnings}
+
+
+def keep(shop: Workshop, raw: RawSeries | RawImages, card: DatasetCard) -> Path:
+    """Store the raw data under its card's name, replacing what has it, all at once."""
+    target = added_folder(shop, card.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=target.parent) as scratch:
+        store(Path(scratch) / "new", raw, card)
+        if target.exists():
+            target.rename(Path(scratch) / "old")
+        (Path(scratch) / "new").rename(target)
+    return target
+
+
+def remove_dataset(shop: Workshop, name: str) -> None:
+    """Forget an added data set; raises UnknownNameError."""
+    known = added_cards(shop)
+    if name not in known:
+        raise UnknownNameError("added data set", name, known)
+    shutil.rmtree(added_folder(shop, name))
+
+
+def _read(name: str, source: Source) -> tuple[RawSeries | RawImages, DatasetCard]:
+    if source.kind == "images":
+        return read_image_folder(source.path, name)
+    about = Description(name=name, cadence_min=_minutes(source.cadence), missing_value=source.missing)
+    if source.kind == "wide":
+        return read_wide(source.path, about, source.unit, source.start, source.adjacency)
+    units = (source.unit,) if source.unit else ()
+    personal = tuple(_personal(word) for word in source.personal)
+    return read_long(source.path, about, source.time, source.node, source.values, units, source.adjacency, personal)
+
+
+def _minutes(cadence: str) -> float | None:
+    try:
+        return parse_cadence(cadence) if cadence else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _personal(word: str) -> PersonalColumn:
+    name, _, how = word.partition("=")
+    if how not in ("", "pseudonym", "coarsen", "drop"):
+        raise UsageError(f"--personal {word}: expected COLUMN=pseudonym, COLUMN=coarsen or COLUMN=drop")
+    return PersonalColumn.model_validate({"name": name, "how": how or "pseudonym"})
+
+
+def _summary(card: DatasetCard, raw: RawSeries | RawImages) -> str:
+    if isinstance(raw, RawImages):
+        return f"{len(raw.labels)} images of {len(raw.classes)} classes"
+    share = card.missing_share or 0.0
+    return f"{card.num_nodes} sensors, {card.span}, {share:.2%} missing"

@@ -1,0 +1,94 @@
+"""One lifecycle in progress: its recipe, its data, its tracked run, and who watches."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flows.prepare import Prepared
+from flows.steps import Done, key_of
+from flows.workshop import Workshop
+from infra.commit import code_commit
+from models import catalog
+from models.data.snapshot import Snapshot
+from models.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from infra.tracking import TrackedRun
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+class Watch(Protocol):
+    """Whoever wants to know how far it is: a progress bar, a Prefect artifact."""
+
+    def __call__(self, step: str, fraction: float, note: str) -> None: ...
+
+
+def nobody(step: str, fraction: float, note: str) -> None:  # noqa: ARG001
+    """Watches nothing."""
+
+
+def lifecycle_key(recipe: Recipe, prepared: str) -> str:
+    """A lifecycle's key: the recipe, the key of its snapshot, and all code that computes."""
+    return key_of(recipe.model_dump(mode="json"), prepared, catalog.code_digest())
+
+
+@dataclass
+class Session:
+    """What every step of one lifecycle shares. `steps` collects what was done."""
+
+    shop: Workshop
+    recipe: Recipe
+    prepared: Prepared
+    key: str
+    watch: Watch = nobody
+    steps: dict[str, Done] = field(default_factory=dict)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        return self.prepared.snapshot()
+
+    @cached_property
+    def parent(self) -> "TrackedRun":
+        """The lifecycle's run in MLflow, found again by its key after a kill."""
+        return self.shop.tracking.lifecycle_run(
+            self.recipe.product,
+            self.key,
+            self.recipe.model_dump(mode="json"),
+            {"roadworthy.data": self.prepared.ref.digest, "roadworthy.commit": self.commit},
+            name=f"{self.recipe.name} on {self.recipe.data.name} {self.key[:6]}",
+        )
+
+    @property
+    def commit(self) -> str:
+        return code_commit(CHECKOUT)
+
+    def note(self, name: str, done: Done) -> Done:
+        """Remember a step under `name`."""
+        self.steps[name] = done
+        return done
+
+    @contextmanager
+    def tracked(self, step: str, key: str, params: dict[str, Any]) -> "Iterator[TrackedRun]":
+        """The child run of a step; FINISHED when the block ends, left RUNNING for its heir when it is killed."""
+        run = self.shop.tracking.step_run(self.parent, step, key, params)
+        try:
+            yield run
+        except Exception:
+            self.shop.tracking.finish(run.run_id, "FAILED")
+            raise
+        self.shop.tracking.finish(run.run_id)
+
+    def finish(self) -> None:
+        """The lifecycle's run is over."""
+        self.shop.tracking.finish(self.parent.run_id)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by step, as measured when each was computed; 0 for those found."""
+        return {name: 0.0 if done.was_cached else done.seconds for name, done in self.steps.items()}
+
+

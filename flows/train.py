@@ -1,0 +1,169 @@
+"""Every candidate of a recipe, fitted: baselines, teacher, hard-label student, distilled student, pruned student."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from flows.session import Session
+from flows.steps import Done, key_of, once
+from models import catalog
+from models.catalog import FamilyConfig
+from models.recipe import Recipe, TrainRecipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+CODE = ("data", "tasks", "families", "training", "compression")
+PERMANENT = "permanent.safetensors"  # of a pruned network, its zeros written into the weights
+Role = Literal["plain", "distilled", "pruned"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One candidate: a family with a configuration, and how it gets its weights; `origin` is fitted before it."""
+
+    name: str
+    family: str
+    config: FamilyConfig
+    train: TrainRecipe
+    role: Role = "plain"
+    origin: str = ""
+
+    def params(self) -> dict[str, Any]:
+        """What it is, as JSON."""
+        train = self.train.model_dump(mode="json")
+        return {"variant": self.name, "family": self.family, "model": self.config.model_dump(mode="json"), "train": train}
+
+
+def variants(recipe: Recipe) -> list[Variant]:
+    """All candidates to fit, each after the one it comes from.
+
+    A baseline's recipe fits the baselines alone; the hard-label student is always there where students are.
+    """
+    card = catalog.family(recipe.family)
+    found = [_baseline(recipe, name) for name, other in catalog.families(recipe.task).items() if other.is_baseline]
+    if card.is_baseline:
+        return found
+    found.append(Variant("teacher", recipe.family, recipe.model, recipe.train))
+    smallest = "teacher"
+    if recipe.distil.enabled and recipe.student is not None:
+        taught = {"num_epochs": recipe.distil.num_epochs, "learning_rate": recipe.distil.learning_rate}
+        train = recipe.train.model_copy(update=taught)
+        found.append(Variant("student_hard", recipe.family, recipe.student, train))
+        found.append(Variant("student_distilled", recipe.family, recipe.student, train, "distilled", "teacher"))
+        smallest = "student_distilled"
+    if recipe.prune.enabled:
+        origin = next(variant for variant in found if variant.name == smallest)
+        tuned = {"num_epochs": recipe.prune.num_epochs, "learning_rate": recipe.prune.learning_rate}
+        name = f"{smallest.partition('_')[0]}_pruned"
+        found.append(Variant(name, recipe.family, origin.config, recipe.train.model_copy(update=tuned), "pruned", smallest))
+    return found
+
+
+def competitors(recipe: Recipe) -> set[str]:
+    """Who may be promoted: everybody, or the baseline alone when the recipe is a baseline's."""
+    return {recipe.family} if catalog.family(recipe.family).is_baseline else set()
+
+
+def fit(session: Session, variant: Variant) -> Done:
+    """The variant's weights, trained or found; killed, it goes on from its last checkpoint."""
+    recipe, origin = session.recipe, session.steps.get(f"fit {variant.origin}")
+    key = key_of(
+        session.prepared.ref.digest,
+        variant.params() | {"variant": variant.role},
+        origin.key if origin else "",
+        recipe.distil.model_dump() if variant.role == "distilled" else "",
+        recipe.prune.model_dump() if variant.role == "pruned" else "",
+        catalog.code_digest(*CODE),
+    )
+
+    def compute(folder: Path) -> dict[str, Any]:
+        with session.tracked(f"fit {variant.name}", key, variant.params()) as run:
+            network = _train(session, variant, origin, folder, run.run_id)
+            from models.training.build import num_parameters
+
+            session.shop.tracking.log_metrics(run.run_id, {"num_parameters": num_parameters(network)})
+            return {"num_parameters": num_parameters(network), "run_id": run.run_id}
+
+    return session.note(f"fit {variant.name}", once(session.shop, "fit", key, compute))
+
+
+def load(session: Session, variant: Variant, folder: Path) -> "nn.Module":
+    """The fitted network; a pruned one takes the sizes of its weights."""
+    from models.training.loop import load_weights
+
+    network = _build(session, variant)
+    permanent = folder / PERMANENT
+    load_weights(network, permanent if permanent.exists() else folder / "weights.safetensors")
+    return network.eval()
+
+
+def _train(session: Session, variant: Variant, origin: Done | None, folder: Path, run_id: str) -> "nn.Module":
+    import torch
+
+    from models.compression.pruning import make_permanent, prune_network
+    from models.training.checkpoint import read_history, write_weights
+    from models.training.loop import train
+    from models.training.objective import TaskLoss
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    snapshot, recipe = session.snapshot, session.recipe
+    scaler = snapshot.manifest.scaler
+    network = _build(session, variant)
+    task_loss = TaskLoss(recipe.task, variant.train.loss, scaler)
+    objective: nn.Module = task_loss
+    if variant.role == "pruned" and origin is not None:
+        network = load(session, _named(recipe, variant.origin), origin.folder)
+        prune_network(network, recipe.prune)
+    elif variant.role == "distilled" and origin is not None:
+        objective = _teaching(session, variant, network, origin)
+    samples = snapshot.samples("train"), snapshot.samples("val")
+    for epoch in train(network, objective, *samples, variant.train, folder, judge=task_loss):
+        note = f"epoch {epoch.number}/{epoch.num_epochs}, validation loss {epoch.val_loss:.4f}"
+        session.watch(f"fit {variant.name}", epoch.number / epoch.num_epochs, note)
+    if variant.role == "pruned":
+        make_permanent(network)
+        write_weights(folder / PERMANENT, network)
+    epochs = [asdict(epoch) for epoch in read_history(folder)]
+    numbers = ("number", "train_loss", "val_loss", "learning_rate", "seconds")
+    session.shop.tracking.log_epochs(run_id, [{name: epoch[name] for name in numbers} for epoch in epochs])
+    return network
+
+
+def _teaching(session: Session, variant: Variant, network: "nn.Module", origin: Done) -> "nn.Module":
+    from models.training.build import example_inputs
+    from models.training.distillation import distillation
+
+    recipe, snapshot = session.recipe, session.snapshot
+    teacher = load(session, _named(recipe, variant.origin), origin.folder)
+    example = example_inputs(catalog.family(variant.family), snapshot.shape)
+    scaler = snapshot.manifest.scaler
+    return distillation(recipe.task, teacher, network, example, variant.train, recipe.distil, scaler)
+
+
+def _build(session: Session, variant: Variant) -> "nn.Module":
+    from models.training.build import build_network
+
+    snapshot = session.snapshot
+    card = catalog.family(variant.family)
+    return build_network(card, snapshot.shape, variant.config, snapshot.manifest.scaler, variant.train.seed)
+
+
+def _named(recipe: Recipe, name: str) -> Variant:
+    return next(variant for variant in variants(recipe) if variant.name == name)
+
+
+def _baseline(recipe: Recipe, name: str) -> Variant:
+    """A baseline as its own card says, on the device and with the seed of the recipe."""
+    if name == recipe.family:
+        return Variant(name, name, recipe.model, recipe.train)
+    card = catalog.family(name)
+    own = {key.partition(".")[2]: value for key, value in card.recipe.items() if key.startswith("train.")}
+    train = TrainRecipe.model_validate({"device": recipe.train.device, "seed": recipe.train.seed, **own})
+    return Variant(name, name, card.config(), train)
+
+
+def params_of(done: Mapping[str, Done]) -> dict[str, int]:
+    """Parameters by variant."""
+    return {name.partition(" ")[2]: step.notes["num_parameters"] for name, step in done.items() if name.startswith("fit ")}
