@@ -135,6 +135,7 @@ def _judge_all(
         "champion": champion.digest if champion else None,
         "val": {name: one.report.model_dump(mode="json") for name, one in val.items()},
         "test": {name: one.report.model_dump(mode="json") for name, one in test.items()},
+        "baselines": sorted(references),
         "folds": session.steps["folds"].notes if "folds" in session.steps else None,
     }
     return record, {**test, **({CHAMPION: live} if live else {})}

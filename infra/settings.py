@@ -17,15 +17,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ROADWORTHY_", frozen=True, extra="ignore")
 
-    home: Path = Field(Path(".roadworthy"), description="the one folder that holds all state")
-    store: str = Field("", description="object store: a folder or s3://bucket/prefix; empty: HOME/store")
-    s3_endpoint: str = Field("", description="endpoint of an S3-compatible store; empty: AWS")
+    home: Path = Field(default=Path(".roadworthy"), description="the one folder that holds all state")
+    store: str = Field(default="", description="object store: a folder or s3://bucket/prefix; empty: HOME/store")
+    s3_endpoint: str = Field(default="", description="endpoint of an S3-compatible store; empty: AWS")
     s3_region: str = "us-east-1"
-    s3_access_key: SecretStr | None = Field(None, description="empty: boto3's own credential chain")
+    s3_access_key: SecretStr | None = Field(default=None, description="empty: boto3's own credential chain")
     s3_secret_key: SecretStr | None = None
-    s3_checksums: str = Field("when_supported", description="`when_required` for older stores")
-    tracking_uri: str = Field("", description="MLflow; empty: SQLite under HOME")
-    masking_key: SecretStr | None = Field(None, description="keys the pseudonyms; empty: made once, HOME/keys/masking.key")
+    s3_checksums: str = Field(default="when_supported", description="`when_required` for older stores")
+    tracking_uri: str = Field(default="", description="MLflow; empty: SQLite under HOME")
+    masking_key: SecretStr | None = Field(default=None, description="keys the pseudonyms; empty: made once, HOME/keys/masking.key")
     host: str = "127.0.0.1"
     mlflow_port: int = 5000
     prefect_port: int = 4200
@@ -79,14 +79,15 @@ def environment(config: Settings) -> dict[str, str]:
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count() or 1)),
     }
 
 
-def apply(config: Settings) -> None:
+def apply(config: Settings, **extra: str) -> None:
     """Make the folder and set the environment of this process; call before importing MLflow, Prefect or BentoML."""
     config.folder.mkdir(parents=True, exist_ok=True)
-    os.environ.update(environment(config))
+    os.environ.update({**environment(config), **extra})
 
 
 def child_environment(config: Settings, **extra: str) -> dict[str, str]:

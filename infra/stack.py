@@ -1,0 +1,198 @@
+"""The local servers as one group: `up` starts and waits, `down` leaves nothing behind, `status` tells.
+
+Every process of the group carries ROADWORTHY_STACK=<digest of HOME> in its environment, so `down` also finds the
+children of a supervisord that was killed.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from filelock import FileLock
+
+from infra import ports, supervise
+from infra.atomic import write_atomic
+from infra.processes import marked, stop_marked
+from infra.settings import Settings, child_environment
+from infra.supervise import LEFT_BEHIND, LOGS, Program
+
+RECORD = "stack.json"
+
+
+def _say_nothing(_line: str) -> None:
+    """The progress of a caller that does not want any."""
+
+
+class StackError(RuntimeError):
+    """The group did not come up; the message names the program, the reason and the end of its log."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where people and programs find a server."""
+
+    name: str
+    url: str
+
+
+@dataclass(frozen=True)
+class ProgramStatus:
+    """`state` is supervisord's (RUNNING, STARTING, BACKOFF, …), UNSUPERVISED or GONE when supervisord was killed."""
+
+    name: str
+    state: str
+    pid: int | None
+    url: str
+    since: datetime | None
+
+
+def stack_mark(config: Settings) -> dict[str, str]:
+    """What every process of this HOME's group carries in its environment."""
+    return {"ROADWORTHY_STACK": hashlib.sha256(str(config.folder).encode()).hexdigest()[:16]}
+
+
+class Stack:
+    """The group of one HOME; its files are in HOME/run, its logs in HOME/run/logs."""
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+        self.folder = config.folder / "run"
+        self.mark = stack_mark(config)
+
+    def up(
+        self,
+        programs: Sequence[Program],
+        progress: Callable[[str], None] = _say_nothing,
+        timeout_s: float = 180.0,
+    ) -> list[Address]:
+        """Start the group, or bring the running one to `programs`, and wait until each is ready.
+
+        What already runs unchanged is left alone, what is not named any more is stopped. Raises StackError: a port is
+        taken (before anything is started), a program gave up, or `timeout_s` passed. A group that this call began is
+        taken down again then; its logs stay.
+        """
+        with self._alone():
+            with supervise.connect(self.folder) as supervisor:
+                is_running = supervisor is not None
+            if not is_running:
+                self._clear()
+            self._refuse_taken_ports(programs)
+            record = {program.name: program.url for program in programs}
+            write_atomic(self.folder / RECORD, json.dumps(record).encode(), mode=0o600)
+            try:
+                supervise.update(self.folder, programs)
+                if not is_running:
+                    supervise.start(self.folder, child_environment(self.config, **self.mark))
+                self._wait(programs, progress, timeout_s)
+            except (StackError, supervise.SupervisorError) as error:
+                if not is_running:
+                    self._clear()
+                raise StackError(str(error)) from error
+        return [Address(program.name, program.url) for program in programs if program.url]
+
+    def down(self, progress: Callable[[str], None] = _say_nothing) -> int:
+        """Stop everything, also what a killed supervisord left; returns how many processes were found.
+
+        The Prefect server goes last of all: the worker still tells it about the runs that it ends.
+        """
+        with self._alone():
+            num_processes = len(marked(**self.mark))
+            with supervise.connect(self.folder) as supervisor:
+                if supervisor is not None:
+                    progress("stopping " + ", ".join(one["name"] for one in supervisor.getAllProcessInfo()))
+                    self._shut_down(supervisor)
+            self._clear()
+        return num_processes
+
+    def status(self) -> list[ProgramStatus]:
+        """Every program that `up` was asked for; empty when the group is down."""
+        urls: Mapping[str, str] = self._record()
+        with supervise.connect(self.folder) as supervisor:
+            infos = {} if supervisor is None else {one["name"]: one for one in supervisor.getAllProcessInfo()}
+        if infos:
+            return [_status(infos[name], url) for name, url in urls.items() if name in infos]
+        return [self._orphan(name, url) for name, url in urls.items()]
+
+    def _orphan(self, name: str, url: str) -> ProgramStatus:
+        processes = marked(**self.mark, SUPERVISOR_PROCESS_NAME=name)
+        if not processes:
+            return ProgramStatus(name, "GONE", None, url, None)
+        return ProgramStatus(name, "UNSUPERVISED", min(one.pid for one in processes), url, None)
+
+    def _refuse_taken_ports(self, programs: Sequence[Program]) -> None:
+        ours = {process.pid for process in marked(**self.mark)}
+        for program in programs:
+            holder = program.port and ports.holder(self.config.host, program.port)
+            if holder and holder.pid not in ours:
+                raise StackError(f"{program.name}: {holder}; stop it or choose another port")
+
+    def _wait(self, programs: Sequence[Program], progress: Callable[[str], None], timeout_s: float) -> None:
+        began = time.monotonic()
+        waiting = {program.name: program for program in programs}
+        with httpx.Client(timeout=5.0, trust_env=False) as client:
+            while waiting:
+                states = {one.name: one for one in self.status()}
+                for program in list(waiting.values()):
+                    if _is_ready(program, states.get(program.name), client):
+                        progress(f"{program.name} ready after {time.monotonic() - began:.1f} s {program.url}".rstrip())
+                        del waiting[program.name]
+                    elif states[program.name].state in ("FATAL", "EXITED", "GONE"):
+                        raise StackError(f"{program.name} does not start:\n{self.log_tail(program.name)}")
+                if waiting and time.monotonic() - began > timeout_s:
+                    name = next(iter(waiting))
+                    raise StackError(f"{name} is not ready after {timeout_s:.0f} s:\n{self.log_tail(name)}")
+                time.sleep(0.2)
+
+    def log_tail(self, name: str, num_lines: int = 15) -> str:
+        """The end of a program's log, below the name of its file."""
+        path = self.folder / LOGS / f"{name}.log"
+        lines = path.read_text(errors="replace").splitlines()[-num_lines:] if path.exists() else []
+        return "\n".join([f"(the end of {path})", *lines])
+
+    def _shut_down(self, supervisor: Any) -> None:
+        for info in sorted(supervisor.getAllProcessInfo(), key=lambda one: one["name"] == "prefect"):
+            if info["statename"] in ("RUNNING", "STARTING"):
+                supervisor.stopProcess(info["name"], info["name"] == "prefect")
+        supervisor.shutdown()
+        deadline = time.monotonic() + 30.0
+        while time.monotonic() < deadline and marked(**self.mark):
+            time.sleep(0.1)
+
+    def _clear(self) -> None:
+        stop_marked(patience_s=10.0, **self.mark)
+        for name in (*LEFT_BEHIND, RECORD):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _record(self) -> dict[str, str]:
+        path = self.folder / RECORD
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One `up` or `down` of a HOME at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(self.folder / "stack.lock"):
+            yield
+
+
+def _is_ready(program: Program, status: ProgramStatus | None, client: httpx.Client) -> bool:
+    if status is None or status.state not in ("STARTING", "RUNNING"):
+        return False
+    if not program.ready_url:
+        return status.state == "RUNNING"
+    try:
+        answer = client.get(program.ready_url)
+    except httpx.TransportError:
+        return False
+    return answer.is_success and program.ready_text in answer.text
+
+
+def _status(info: Mapping[str, Any], url: str) -> ProgramStatus:
+    since = datetime.fromtimestamp(info["start"], UTC) if info["start"] and info["pid"] else None
+    return ProgramStatus(info["name"], info["statename"], info["pid"] or None, url, since)

@@ -1,0 +1,1 @@
+"""The last observed value."""

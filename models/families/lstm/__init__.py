@@ -1,0 +1,1 @@
+"""One LSTM shared by all nodes."""

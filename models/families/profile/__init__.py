@@ -1,0 +1,1 @@
+"""Weekday and weekend profile."""

@@ -1,0 +1,1 @@
+"""Spatial-temporal identity network."""

@@ -1,0 +1,102 @@
+"""STID: a residual MLP per node over its past, told which node, which slot of the day and which weekday it is.
+
+Shao, Zhang, Wang, Wei, Xu: Spatial-Temporal Identity: A Simple yet Effective Baseline for Multivariate Time Series
+Forecasting, CIKM 2022. Three deviations: the mask is an input, the output is a change from the last past value, and
+`mixing_heads` low-rank mixtures of all nodes' past are inputs too, because on a freeway the neighbours matter.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from models.data.shape import ForecastShape
+from models.families.stid.card import StidConfig
+
+
+class Residual(nn.Module):
+    """x + W2 relu(W1 x)."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.widen = nn.Linear(width, width)
+        self.narrow = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.narrow(self.dropout(torch.relu(self.widen(x))))
+        return x + change
+
+
+class Mixing(nn.Module):
+    """`num_heads` mixtures of all nodes per node, through `rank` virtual nodes."""
+
+    def __init__(self, num_nodes: int, rank: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.gather = nn.Linear(num_nodes, rank, bias=False)
+        self.spread = nn.Linear(rank, num_nodes * num_heads, bias=False)
+
+    def forward(self, past: Tensor) -> Tensor:
+        """past: [B, N, F]; returns [B, N, heads F]."""
+        mixed = self.spread.weight @ (self.gather.weight @ past)  # [B, N heads, F]
+        return mixed.reshape(past.shape[0], past.shape[1], self.num_heads * past.shape[2])
+
+
+class Stid(nn.Module):
+    """Input projection, identities, residual layers, linear head."""
+
+    def __init__(self, shape: ForecastShape, config: StidConfig) -> None:
+        super().__init__()
+        num_values = shape.past_steps * shape.num_channels
+        has_mixing = config.mixing_heads > 0 and shape.num_nodes > 1
+        self.mixing = Mixing(shape.num_nodes, config.mixing_rank, config.mixing_heads) if has_mixing else None
+        num_inputs = num_values * (1 + config.mixing_heads * has_mixing) + shape.past_steps
+        self.past = nn.Linear(num_inputs, config.past_width)
+        self.node = nn.Embedding(shape.num_nodes, config.node_width)
+        self.slot = nn.Embedding(shape.slots_per_day, config.slot_width)
+        self.weekday = nn.Embedding(7, config.weekday_width)
+        width = config.past_width + config.node_width + config.slot_width + config.weekday_width
+        self.layers = nn.Sequential(*(Residual(width, config.dropout) for _ in range(config.num_layers)))
+        self.head = nn.Linear(width, shape.horizon_steps)
+
+    def forward(self, x: Tensor, mask: Tensor, clock: Tensor) -> Tensor:
+        """x, mask: [B, T, N, C], clock: [B, 2]; returns [B, H, N]."""
+        return self.forward_hidden(x, mask, clock)[0]
+
+    def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
+        """The forecast and the residual stream before the head [B, N, D]."""
+        num_batch, _, num_nodes, _ = x.shape
+        past = x.permute(0, 2, 1, 3).flatten(2)  # [B, N, T C]
+        parts = [past, mask[..., 0].transpose(1, 2)]
+        if self.mixing is not None:
+            parts.append(self.mixing(past))
+        identities = [
+            self.node.weight.expand(num_batch, -1, -1),
+            self.slot(clock[:, 0]).unsqueeze(1).expand(-1, num_nodes, -1),
+            self.weekday(clock[:, 1]).unsqueeze(1).expand(-1, num_nodes, -1),
+        ]
+        hidden = self.layers(torch.cat([self.past(torch.cat(parts, dim=2)), *identities], dim=2))  # [B, N, D]
+        change: Tensor = self.head(hidden)  # [B, N, H]
+        return change.transpose(1, 2) + x[:, -1:, :, 0], hidden
+
+    def prunable(self) -> dict[str, list[tuple[str, int, int]]]:
+        """Groups of units, as `models.compression.pruning` reads them: the stream's four parts, then each layer."""
+        groups = {"past": [("past.weight", 0, 0), ("past.bias", 0, 0)]}
+        groups |= {name: [(f"{name}.weight", 1, 0)] for name in ("node", "slot", "weekday")}
+        widths = {name: getattr(self, name).embedding_dim for name in ("node", "slot", "weekday")}
+        widths["past"], offset = self.past.out_features, 0
+        for name, places in groups.items():
+            places.append(("head.weight", 1, offset))
+            for layer in range(len(self.layers)):
+                places += [(f"layers.{layer}.widen.weight", 1, offset), (f"layers.{layer}.narrow.weight", 0, offset)]
+                places.append((f"layers.{layer}.narrow.bias", 0, offset))
+            offset += widths[name]
+        for layer in range(len(self.layers)):
+            path = f"layers.{layer}"
+            groups[path] = [
+                (f"{path}.widen.weight", 0, 0),
+                (f"{path}.widen.bias", 0, 0),
+                (f"{path}.narrow.weight", 1, 0),
+            ]
+        if self.mixing is not None:
+            groups["mixing"] = [("mixing.gather.weight", 0, 0), ("mixing.spread.weight", 1, 0)]
+        return groups

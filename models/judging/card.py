@@ -1,0 +1,154 @@
+"""The model card: what a reviewer needs to decide, on one page of markdown."""
+
+from collections.abc import Mapping, Sequence
+
+from models.artifact.manifest import Manifest
+from models.data.card import Frozen
+from models.data.snapshot import Manifest as DataManifest
+from models.judging.gates import Verdict
+from models.judging.record import CandidateReport
+from models.judging.select import Choice, bytes_text, error_text
+
+
+class Lineage(Frozen):
+    """Where a candidate comes from."""
+
+    run_id: str
+    code_commit: str
+    recipe: str
+    recipe_digest: str
+    parcel_digest: str
+
+
+def model_card(
+    manifest: Manifest,
+    verdict: Verdict,
+    choice: Choice,
+    reports: Sequence[CandidateReport],
+    data: DataManifest,
+    lineage: Lineage,
+) -> str:
+    """Verdict, sentence, candidates on the test split, gates, data, lineage, use and limits; markdown."""
+    passed = "passed every gate" if verdict.passed else "did not pass its gates and is not promoted"
+    parts = [
+        f"# {manifest.product}: {verdict.candidate}",
+        f"**Verdict: {'PASSED' if verdict.passed else 'REFUSED'}.** {verdict.candidate} {passed}.",
+        choice.sentence,
+        "" if verdict.passed else "\n".join(f"- {reason}" for reason in verdict.reasons),
+        "## Candidates\n\n" + candidates_table(reports, choice.name),
+        "## Gates\n\n" + gates_table(verdict),
+        "## Data\n\n" + _facts(_data(data)),
+        "## Lineage\n\n" + _facts(_lineage(lineage, data)),
+        "## Intended use\n\n" + _use(manifest),
+        "## Limits\n\n" + _limits(manifest, data),
+        f"## How to reproduce\n\n{_reproduce(manifest, lineage, data)}",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def candidates_table(reports: Sequence[CandidateReport], chosen: str) -> str:
+    """A markdown table of all candidates, the best first, the chosen one in bold."""
+    is_forecast = reports[0].task == "forecast"
+    first = reports[0]
+    errors = (
+        [f"MAE {first.judged_min:g} min ahead, {first.unit}", "interval", "RMSE", "MAE pooled"]
+        if is_forecast
+        else ["error rate", "interval", "macro F1"]
+    )
+    heads = ["candidate", *errors, "size", "parameters", "p50 ms", "p99 ms", "rows/s"]
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
+    for report in sorted(reports, key=lambda report: report.judged.value):
+        mark = "**" if report.name == chosen else ""
+        cells = [report.name, *(_forecast_cells(report) if is_forecast else _image_cells(report)), *_cost_cells(report)]
+        lines.append([f"{mark}{cell}{mark}" for cell in cells])
+    note = f"On the {first.split} split, {first.num_samples} samples; intervals at {first.judged.confidence:.0%}."
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}"
+
+
+def gates_table(verdict: Verdict) -> str:
+    """A markdown table of the gates."""
+    lines = ["| gate | | what was seen |", "| --- | --- | --- |"]
+    lines += [f"| {item.gate} | {'pass' if item.passed else '**FAIL**'} | {item.reason} |" for item in verdict.results]
+    return "\n".join(lines)
+
+
+def _forecast_cells(report: CandidateReport) -> list[str]:
+    judged = report.judged
+    interval = f"{judged.low:.2f} to {judged.high:.2f}"
+    return [f"{judged.value:.2f}", interval, f"{report.value('rmse'):.2f}", f"{report.value('mae', 'pooled'):.2f}"]
+
+
+def _image_cells(report: CandidateReport) -> list[str]:
+    judged = report.judged
+    ends = (error_text(value, report.judged_name) for value in (judged.low, judged.high))
+    return [error_text(judged.value, report.judged_name), " to ".join(ends), f"{report.value('f1_macro'):.3f}"]
+
+
+def _cost_cells(report: CandidateReport) -> list[str]:
+    cost = report.cost
+    latency = [f"{cost.latency_p50_ms:.3f}", f"{cost.latency_p99_ms:.3f}"]
+    return [bytes_text(cost.num_bytes), f"{cost.num_parameters:,}", *latency, f"{cost.rows_per_second:,.0f}"]
+
+
+def _data(data: DataManifest) -> dict[str, str]:
+    facts = {
+        "data set": f"{data.title} ({data.name})",
+        "source": data.source,
+        "licence": data.licence,
+        "span": data.span,
+        "missing": f"{data.missing_share:.2%}",
+        "snapshot": f"`{data.digest}`",
+    }
+    if data.task == "forecast":
+        facts["sensors"] = f"{len(data.nodes)}, every {data.cadence_min:g} min: {', '.join(data.channels)}"
+    else:
+        facts["classes"] = ", ".join(data.classes)
+    splits = ", ".join(f"{name} {stop - start}" for name, (start, stop) in data.splits.items())
+    return {**facts, "splits": f"{splits} of {data.num_rows}"}
+
+
+def _lineage(lineage: Lineage, data: DataManifest) -> dict[str, str]:
+    return {
+        "run": f"`{lineage.run_id}`",
+        "code": f"`{lineage.code_commit}`",
+        "recipe": f"{lineage.recipe}, `{lineage.recipe_digest}`",
+        "data": f"`{data.digest}`",
+        "parcel": f"`{lineage.parcel_digest}`",
+    }
+
+
+def _use(manifest: Manifest) -> str:
+    if manifest.task == "classify":
+        return (
+            f"Names one of {len(manifest.classes)} classes for an image of {manifest.image_shape} values from 0 to 1."
+        )
+    past_min = manifest.past_steps * manifest.cadence_min
+    ahead_min = manifest.horizon_steps * manifest.cadence_min
+    target = f"{manifest.channels[0]} ({manifest.units[0]}) at {len(manifest.nodes)} sensors"
+    return (
+        f"Forecasts {target} up to {ahead_min:g} min ahead from the last {past_min:g} min. "
+        "For information and planning; no safety function may rest on it alone."
+    )
+
+
+def _limits(manifest: Manifest, data: DataManifest) -> str:
+    lines = [
+        f"- Trained on {data.span or 'the span of the snapshot'}; seasons and works outside it were never seen.",
+        "- Judged on the last, held-back part of the same source; other places need their own evidence.",
+    ]
+    if manifest.task == "forecast":
+        share = f"{manifest.max_missing_share:.0%}"
+        lines.append(
+            f"- Requests with more than {share} of their values missing, or with values out of range, are refused."
+        )
+    return "\n".join(lines)
+
+
+def _reproduce(manifest: Manifest, lineage: Lineage, data: DataManifest) -> str:
+    command = f"roadworthy run {lineage.recipe} --data {data.name} --product {manifest.product}"
+    return f"```\ngit checkout {lineage.code_commit}\n{command}\n```\n\nThe parcel's digest must be the one above."
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in facts.items() if value]
+    return "\n".join(["| | |", "| --- | --- |", *lines])

@@ -1,0 +1,61 @@
+"""Families that are fitted rather than trained: they go through the same door and yield one Epoch."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from models.data.batches import Samples
+from models.tasks.forecast import Scaled, WindowBatch
+from models.training.epoch import Epoch
+from models.training.objective import mean_loss
+from models.training.tensors import tensor_batches
+
+FIT_BATCH_SIZE = 512
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A network that fits itself. Both iterables can be gone over again and give scaled batches."""
+
+    def fit(self, train: Iterable[WindowBatch], val: Iterable[WindowBatch]) -> None: ...
+
+
+@dataclass(frozen=True)
+class ScaledBatches:
+    """Samples as scaled batches, as often as asked."""
+
+    network: Scaled
+    samples: Samples
+    device: torch.device
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        for batch in tensor_batches(self.samples, FIT_BATCH_SIZE, self.device):
+            x, mask, clock = (batch.inputs[name] for name in ("x", "mask", "clock"))
+            target = self.network.scale_target(batch.target, batch.target_mask)
+            yield WindowBatch(self.network.scale(x, mask), mask, clock, target, batch.target_mask)
+
+
+def is_closed_form(network: nn.Module) -> bool:
+    """Whether `network` holds a family that fits itself."""
+    return isinstance(network, Scaled) and isinstance(network.network, ClosedForm)
+
+
+@torch.no_grad()
+def fit_closed_form(
+    network: nn.Module,
+    judge: nn.Module,
+    train: Samples,
+    val: Samples,
+    device: torch.device,
+    clock: Callable[[], float],
+) -> Epoch:
+    """Fit in place and measure once; raises TypeError for a network that is trained by gradient."""
+    if not (isinstance(network, Scaled) and isinstance(network.network, ClosedForm)):
+        raise TypeError(f"expected a closed-form family, got {type(network).__name__}")
+    start = clock()
+    network.network.fit(ScaledBatches(network, train, device), ScaledBatches(network, val, device))
+    train_loss, val_loss = mean_loss(network, judge, train, device), mean_loss(network, judge, val, device)
+    return Epoch(1, train_loss, val_loss, 0.0, clock() - start, True, 1)
