@@ -5,6 +5,7 @@ finished flow run. Pages are waited for by what people read on them, not by time
 """
 
 import argparse
+import json
 import logging
 import shutil
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 from playwright.sync_api import TimeoutError as NotInTimeError
 
 from infra.servers import mlflow_url, prefect_url
@@ -31,7 +32,13 @@ FLAGS = [
     "--disable-sync",
     "--hide-scrollbars",
 ]
-HIDDEN = "[role=dialog], .du-bois-light-modal-root, .p-toasts { display: none !important }"
+CURVE = ".js-plotly-plot .main-svg"
+# What a visitor of MLflow chose before: the pages about models, without the assistant's panel.
+CHOICES = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+    "mlflow.assistant.panelOpen_v1": "false",
+}
 
 logger = logging.getLogger("screenshots")
 
@@ -55,21 +62,29 @@ class NothingToShowError(LookupError):
     """A server holds no finished work yet, or does not answer."""
 
 
-def mlflow_pictures(url: str, product: str) -> list[Picture]:
-    """The page of the product's champion, and its run: overview and charts."""
-    model = _ask("GET", f"{url}/api/2.0/mlflow/registered-models/get", name=product)["registered_model"]
-    champion = [one["version"] for one in model.get("aliases", []) if one["alias"] == "champion"]
-    if not champion:
+def mlflow_pictures(url: str, product: str, step: str) -> list[Picture]:
+    """The page of the product's champion, the run it came from, and the curves of the newest run of `step`."""
+    api = f"{url}/api/2.0/mlflow"
+    model = _ask("GET", f"{api}/registered-models/get", name=product)["registered_model"]
+    champion = next((one["version"] for one in model.get("aliases", []) if one["alias"] == "champion"), None)
+    if champion is None:
         raise NothingToShowError(f"{product} has no champion: {url}/#/models/{product}")
-    version = _ask("GET", f"{url}/api/2.0/mlflow/model-versions/get", name=product, version=champion[0])["model_version"]
-    run = _ask("GET", f"{url}/api/2.0/mlflow/runs/get", run_id=version["run_id"])["run"]["info"]
-    page = f"{url}/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+    version = _ask("GET", f"{api}/model-versions/get", name=product, version=champion)["model_version"]
+    run = _ask("GET", f"{api}/runs/get", run_id=version["run_id"])["run"]["info"]
+    wanted = {
+        "experiment_ids": [run["experiment_id"]],
+        "filter": f"tags.`roadworthy.step` = '{step}'",
+        "max_results": 1,
+    }
+    newest = {"order_by": ["attributes.start_time DESC"]}
+    fits = [one["info"]["run_id"] for one in _ask("POST", f"{api}/runs/search", wanted | newest).get("runs", [])]
+    runs = f"{url}/#/experiments/{run['experiment_id']}/runs"
     return [
         Picture(
-            "mlflow-version.png", f"{url}/#/models/{product}/versions/{champion[0]}", (f"Version {champion[0]}",), height=1500
+            "mlflow-version.png", f"{url}/#/models/{product}/versions/{champion}", (f"Version {champion}",), height=1500
         ),
-        Picture("mlflow-run.png", page, (run["run_name"],), height=1300),
-        Picture("mlflow-charts.png", f"{page}/model-metrics", (run["run_name"],), (".js-plotly-plot .plot",)),
+        Picture("mlflow-run.png", f"{runs}/{run['run_id']}", (run["run_name"],), height=1300),
+        *(Picture("mlflow-charts.png", f"{runs}/{one}/model-metrics", (step,), (CURVE,)) for one in fits),
     ]
 
 
@@ -100,9 +115,12 @@ def browser(width: int, scale: float) -> Iterator[Page]:
     with sync_playwright() as playwright:
         application = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         try:
-            yield application.new_page(
-                viewport={"width": width, "height": 1100}, device_scale_factor=scale, color_scheme="light"
+            size: ViewportSize = {"width": width, "height": 1100}
+            page = application.new_page(viewport=size, device_scale_factor=scale, color_scheme="light")
+            page.add_init_script(
+                f"for (const [key, value] of {json.dumps(list(CHOICES.items()))}) localStorage.setItem(key, value)"
             )
+            yield page
         finally:
             application.close()
 
@@ -113,7 +131,6 @@ def take(page: Page, picture: Picture, folder: Path, timeout_s: float) -> Path:
     page.set_viewport_size({"width": (page.viewport_size or {"width": 1400})["width"], "height": picture.height})
     page.goto("about:blank")  # MLflow's pages differ only behind the '#': without this the old one would stay
     page.goto(picture.url)
-    page.add_style_tag(content=HIDDEN)
     for text in picture.texts:
         page.get_by_text(text).first.wait_for()
     if picture.click:
@@ -129,8 +146,8 @@ def take(page: Page, picture: Picture, folder: Path, timeout_s: float) -> Path:
 def _settle(page: Page) -> None:
     try:
         page.wait_for_load_state("networkidle", timeout=10_000)
-    except NotInTimeError:  # Prefect's page keeps asking for news
-        logger.info("%s never falls silent; taken as it is", page.url)
+    except NotInTimeError:  # a page that keeps asking for news
+        logger.debug("%s never falls silent; taken as it is", page.url)
     page.locator("[class*=skeleton i], [class*=spinner i], [aria-busy=true]").first.wait_for(state="hidden")
 
 
@@ -150,6 +167,7 @@ def _options(config: Settings) -> argparse.Namespace:
     parser.add_argument("--prefect", default=prefect_url(config), help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images", help="folder of the PNG files")
     parser.add_argument("--product", default="freeway", help="whose champion is shown; default: %(default)s")
+    parser.add_argument("--step", default="fit teacher", help="whose curves are shown; default: %(default)s")
     parser.add_argument("--flow", default="lifecycle", help="whose last run is shown; default: %(default)s")
     parser.add_argument("--width", type=int, default=1400, help="of the window, in pixels; default: %(default)s")
     parser.add_argument("--scale", type=float, default=1.0, help="device pixels per pixel; default: %(default)s")
@@ -164,7 +182,8 @@ def main() -> None:
     options = _options(settings())
     options.out.mkdir(parents=True, exist_ok=True)
     try:
-        pictures = mlflow_pictures(options.mlflow, options.product) + prefect_pictures(options.prefect, options.flow)
+        pictures = mlflow_pictures(options.mlflow, options.product, options.step)
+        pictures += prefect_pictures(options.prefect, options.flow)
     except NothingToShowError as error:
         sys.exit(str(error))
     with browser(options.width, options.scale) as page:

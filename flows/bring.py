@@ -18,12 +18,14 @@ from models.data.parse import parse_cadence
 from models.data.series import RawImages, RawSeries
 from models.data.stored import load, load_card, store
 
+Kind = Literal["wide", "long", "images"]
+
 
 @dataclass(frozen=True)
 class Source:
     """What the user said about the files."""
 
-    kind: Literal["wide", "long", "images"]
+    kind: Kind
     path: Path
     cadence: str = ""
     unit: str = ""
@@ -61,7 +63,7 @@ def add_dataset(shop: Workshop, name: str, source: Source) -> dict[str, Any]:
     for path in (source.path, source.adjacency):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: expected a file or folder, there is none")
-    raw, card = _read(name, source)
+    raw, card = _read(name, source, shop.masking_key)
     keep(shop, raw, card)
     warnings = [asdict(finding) for finding in raw.findings if finding.severity == "warning"]
     return {"name": name, "card": card.model_dump(mode="json"), "summary": _summary(card, raw), "warnings": warnings}
@@ -87,15 +89,20 @@ def remove_dataset(shop: Workshop, name: str) -> None:
     shutil.rmtree(added_folder(shop, name))
 
 
-def _read(name: str, source: Source) -> tuple[RawSeries | RawImages, DatasetCard]:
+def _read(name: str, source: Source, masking_key: bytes) -> tuple[RawSeries | RawImages, DatasetCard]:
     if source.kind == "images":
         return read_image_folder(source.path, name)
-    about = Description(name=name, cadence_min=_minutes(source.cadence), missing_value=source.missing)
+    about = Description(
+        name=name,
+        cadence_min=_minutes(source.cadence),
+        missing_value=source.missing,
+        personal=tuple(_personal(word) for word in source.personal),
+        masking_key=masking_key,
+    )
     if source.kind == "wide":
         return read_wide(source.path, about, source.unit, source.start, source.adjacency)
     units = (source.unit,) if source.unit else ()
-    personal = tuple(_personal(word) for word in source.personal)
-    return read_long(source.path, about, source.time, source.node, source.values, units, source.adjacency, personal)
+    return read_long(source.path, about, source.time, source.node, source.values, units, source.adjacency)
 
 
 def _minutes(cadence: str) -> float | None:

@@ -51,12 +51,12 @@ def add(
 
     Example: roadworthy data add city --wide speed.csv --cadence 5min --unit km/h --missing 0
     """
-    from flows.bring import Source, add_dataset
+    from flows.bring import Kind, Source, add_dataset
 
     given = [path for path in (wide, long, images) if path is not None]
     if len(given) != 1:
         raise UsageError(f"give exactly one of --wide, --long, --images; got {len(given)}")
-    kind = "wide" if wide else "long" if long else "images"
+    kind: Kind = "wide" if wide else "long" if long else "images"
     source = Source(
         kind=kind, path=given[0], cadence=cadence, unit=unit, start=start, missing=missing, adjacency=adjacency,
         time=time, node=node, values=tuple(part.strip() for part in value.split(",")), personal=tuple(personal),

@@ -1,6 +1,6 @@
 """Commands about the local servers: up, down, status, doctor."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,7 +51,7 @@ def status(as_json: AsJson = False) -> None:
     from flows.up import programs
 
     shop = open_workshop()
-    record = {"home": str(shop.home), "programs": programs(shop), "live": what_is_live(shop, "", None)}
+    record: dict[str, Any] = {"home": str(shop.home), "programs": programs(shop), "live": what_is_live(shop, "", None)}
     if as_json:
         console.emit(record)
         return

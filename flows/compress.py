@@ -24,7 +24,8 @@ def quantised(recipe: Recipe) -> list[tuple[str, str]]:
     if not recipe.quantise.enabled or catalog.family(recipe.family).is_baseline:
         return []
     names = [variant.name for variant in variants(recipe)]
-    origins = [name for name in ("student_distilled", "student_pruned") if name in names] or ["teacher"]
+    students: list[str] = [name for name in ("student_distilled", "student_pruned") if name in names]
+    origins = students or ["teacher"]
     return [("student_int8" if name == "student_distilled" else f"{name}_int8", name) for name in origins]
 
 

@@ -10,12 +10,12 @@ from flows.compress import pack, pack_int8, quantised
 from flows.evaluate import evaluate
 from flows.finished import keep_outcome
 from flows.folds import cross_validated
-from flows.outcome import outcome_of
 from flows.package import package_live
 from flows.prepare import build_recipe, prepare_data
 from flows.promote import promote
 from flows.publish import Publisher, is_transient
 from flows.session import Session, lifecycle_key
+from flows.summary import outcome_of
 from flows.train import fit, variants
 from flows.workshop import open_workshop
 
@@ -25,10 +25,11 @@ T = TypeVar("T")
 def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
     """Run one step as a Prefect task; only a store that cannot be reached is tried again."""
 
+    @task(name=name, retries=2, retry_delay_seconds=5, retry_condition_fn=is_transient)
     def run() -> T:
         return function(*arguments)
 
-    return task(run, name=name, retries=2, retry_delay_seconds=5, retry_condition_fn=is_transient)()
+    return run()
 
 
 @flow(name="lifecycle", flow_run_name="{recipe} on {data}")

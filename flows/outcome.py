@@ -4,12 +4,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.evaluate import Evaluation
-from flows.promote import Promotion
-from flows.session import Session
-from infra.refs import BentoRef
-from models.judging.record import CandidateReport
-
 
 class Outcome(BaseModel):
     """The verdict on one product, with everything that it rests on.
@@ -42,52 +36,3 @@ class Outcome(BaseModel):
     bento_path: str | None = None
     judged_against: str | None = None
     seconds: dict[str, float] = {}
-
-
-def outcome_of(session: Session, evaluation: Evaluation, promotion: Promotion | None, bento: BentoRef | None, total: float) -> Outcome:
-    """The outcome of a lifecycle from what its steps handed on."""
-    verdict, choice, reports = evaluation.verdict, evaluation.choice, evaluation.test
-    first = evaluation.chosen
-    if promotion is None:
-        word: Literal["promoted", "refused", "judged"] = "judged"
-    else:
-        word = "promoted" if promotion.promoted else "refused"
-    return Outcome(
-        product=session.recipe.product,
-        recipe=session.recipe.name,
-        data=session.recipe.data.name,
-        data_digest=session.prepared.ref.digest,
-        verdict=word,
-        promoted=word == "promoted",
-        candidate=choice.name,
-        sentence=choice.sentence,
-        reasons=list(verdict.reasons),
-        gates=[gate.model_dump(mode="json") for gate in verdict.results],
-        convention=_convention(first),
-        metrics={name: _metrics(report) for name, report in reports.items()},
-        bytes={name: report.cost.num_bytes for name, report in reports.items()},
-        latency_ms={
-            name: {"p50": report.cost.latency_p50_ms, "p99": report.cost.latency_p99_ms} for name, report in reports.items()
-        },
-        rows_per_second={name: report.cost.rows_per_second for name, report in reports.items()},
-        model_version=promotion.ref.version if promotion else None,
-        model_digest=promotion.ref.digest if promotion else None,
-        run_id=session.parent.run_id,
-        bento=bento.tag if bento else None,
-        bento_path=bento.path if bento else None,
-        judged_against=evaluation.judged_against,
-        seconds={**session.seconds(), "total": total},
-    )
-
-
-def _convention(report: CandidateReport) -> str:
-    if report.task == "forecast":
-        return f"at horizon step {report.judged_step}, {report.judged_min:g} min ahead, in {report.unit}"
-    return "per image"
-
-
-def _metrics(report: CandidateReport) -> dict[str, float]:
-    if report.task == "classify":
-        return {item.name: item.value for item in report.metrics}
-    at_horizon = {name: report.value(name) for name in ("mae", "rmse")}
-    return at_horizon | {f"{name}_pooled": report.value(name, "pooled") for name in ("mae", "rmse")}

@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -38,7 +38,8 @@ class Publisher:
 
     def __enter__(self) -> "Publisher":
         self._progress = self._bar.__enter__()
-        self._artifact = create_progress_artifact(0.0, key=f"progress-{self._key}", description="Share of the lifecycle done")
+        made = create_progress_artifact(0.0, key=f"progress-{self._key}", description="Share of the lifecycle done")
+        self._artifact = cast(UUID, made)  # a coroutine only inside an event loop, and the flow has none
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -12,17 +12,18 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Crashed
 from prefect.utilities.callables import parameter_schema_from_entrypoint
 from prefect.workers.process import ProcessWorker
@@ -69,7 +70,7 @@ def apply(api_url: str, folder: Path, deployments: Path = DEPLOYMENTS) -> list[s
     wanted = yaml.safe_load(deployments.read_text())
     folder.mkdir(parents=True, exist_ok=True)
     with SyncPrefectClient(api=api_url) as client:
-        client.create_work_pool(_pool(folder), overwrite=True)
+        _put_pool(client, folder)
         for entry in wanted["deployments"]:
             _deploy(client, entry, wanted["pull"], deployments.parent)
     return [f"{entry['flow_name']}/{entry['name']}" for entry in wanted["deployments"]]
@@ -103,18 +104,26 @@ def main(api_url: str, deployments: Path) -> None:
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - a fixed command of our own
 
 
-def _pool(folder: Path) -> WorkPoolCreate:
-    """One run at a time, started directly in `folder`: nothing is left in the system's temporary folder."""
+def _put_pool(client: SyncPrefectClient, folder: Path) -> None:
+    """One run at a time, started in `folder`, so that nothing is left in the system's temporary folder.
+
+    A pool that somebody paused stays paused.
+    """
     template = ProcessWorker.get_default_base_job_template()
     properties = template["variables"]["properties"]
     properties["working_dir"]["default"] = str(folder)
     properties["command"]["default"] = f"{sys.executable} -m prefect.engine"
-    return WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=1)
+    try:
+        client.create_work_pool(
+            WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=1)
+        )
+    except ObjectAlreadyExists:
+        client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template, concurrency_limit=1))
 
 
 def _deploy(client: SyncPrefectClient, entry: Mapping[str, Any], pull: list[dict[str, Any]], source: Path) -> None:
     path, _, function = entry["entrypoint"].partition(":")
-    schema = parameter_schema_from_entrypoint(f"{source / path}:{function}").model_dump_for_openapi()
+    schema = _schema(f"{source / path}:{function}")
     version = hashlib.sha256(json.dumps([entry, pull, schema], sort_keys=True).encode()).hexdigest()[:12]
     try:
         known = client.read_deployment_by_name(f"{entry['flow_name']}/{entry['name']}")
@@ -139,6 +148,11 @@ def _deploy(client: SyncPrefectClient, entry: Mapping[str, Any], pull: list[dict
         concurrency_options=ConcurrencyOptions(collision_strategy=limit["collision_strategy"]),
         schedules=[_schedule(one) for one in entry.get("schedules", ())],
     )
+
+
+@cache
+def _schema(entrypoint: str) -> dict[str, Any]:
+    return parameter_schema_from_entrypoint(entrypoint).model_dump_for_openapi()
 
 
 def _schedule(entry: Mapping[str, Any]) -> DeploymentScheduleCreate:

@@ -124,6 +124,19 @@ class Registry:
             EVIDENCE: evidence.digest,
         }
 
+    def judged_again(self, ref: ModelRef, evidence: Evidence) -> None:
+        """Add new evidence to a registered version: what it was judged to be today, against today's champion."""
+        with self._locked():
+            self._must_exist(ref)
+            entries = self.history(ref.product)
+            first = next(e for e in entries if e.action == promotion.REGISTER and promotion.entry_ref(e) == ref)
+            self._witness(ref, evidence, first.details["run_id"])
+
+    def version_tags(self, ref: ModelRef) -> dict[str, str]:
+        """The tags of a version's page. Raises PromotionRefused when the registry lost it."""
+        self._must_exist(ref)
+        return dict(aliases.look(self.client, ref.product).versions[ref.version].tags)
+
     def _witness(self, ref: ModelRef, evidence: Evidence, run_id: str) -> None:
         """Tags can be edited by anyone, so the verdict that a promotion asks for is in the ledger."""
         for entry in self.ledger.entries(ref.product):

@@ -151,7 +151,7 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
 
 def known_keys(tree: Mapping[str, Any]) -> list[str]:
     """Every dotted key that `--set` takes for this recipe tree."""
-    parts = {"data": DataRecipe, "train": TrainRecipe, "distil": DistilRecipe}
+    parts: dict[str, type[Frozen]] = {"data": DataRecipe, "train": TrainRecipe, "distil": DistilRecipe}
     parts |= {"prune": PruneRecipe, "quantise": QuantiseRecipe, "judge": JudgeRecipe}
     keys = [f"{part}.{field}" for part, record in parts.items() for field in record.model_fields if field != "name"]
     keys += [f"{part}.{field}" for part in ("model", "student") for field in tree[part] or ()]

@@ -29,6 +29,8 @@ class FrontService(bentoml.Service[T]):  # type: ignore[misc]
         from services.runtime import LOG, Runtime
 
         LOG.setLevel(logging.INFO)
+        # BentoML mutes uvicorn's access log by level only: each line would still be put together, for nobody.
+        logging.getLogger("uvicorn.access").propagate = False
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
         return DataPlane(Runtime(Path(__file__).resolve().parents[1]), super().to_asgi(is_main=is_main))
 

@@ -12,10 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.data.adjacency import read_adjacency
-from models.data.card import Channel, Contract, DatasetCard
+from models.data.card import Channel, Contract, DatasetCard, PersonalColumn
 from models.data.contract import check_series
 from models.data.findings import Finding, capped, found_at, refuse
 from models.data.grid import MINUTE_US, MINUTES_PER_DAY, gaps, natural
+from models.data.masking import mask
 from models.data.parse import bad_numbers, looks_like_time, numbers, times
 from models.data.series import NODE, ROW, TIME, RawSeries
 from models.data.tables import Table, read_table
@@ -46,6 +47,8 @@ class Description:
     cadence_min: float | None = None
     missing_value: float | None = None
     max_missing_share: float = 0.2
+    personal: tuple[PersonalColumn, ...] = ()
+    masking_key: bytes = b""
 
 
 def channel_of(unit: str, name: str = "") -> Channel:
@@ -95,25 +98,30 @@ def read_long(
 ) -> tuple[RawSeries, DatasetCard]:
     """One row for each time and sensor. The first of `values` is the target.
 
-    Other columns are left out, and that is said. Raises BadDataError.
+    Other columns are left out, and that is said. `about.personal` names columns to mask, `node` may be one of them.
+    Raises BadDataError.
     """
     table = read_table(path)
     names = [name.strip() for name in table.names]
-    wanted = {time: TIME, node: NODE, **{value: value for value in values}}
-    if len(wanted) != 2 + len(values):
+    masked = {column.name: column.name for column in about.personal if column.name != node}
+    wanted = {time: TIME, node: NODE, **{value: value for value in values}, **masked}
+    if len(wanted) != 2 + len(values) + len(masked):
         twice = Finding("header", f"{time}, {node}, {', '.join(values)}", "different columns", "one named twice")
         refuse([twice], path.name)
     findings = _named(names, list(wanted))
-    reserved = sorted({TIME, NODE, ROW} & set(values))
-    findings += [Finding("header", name, "another name for a value column", "a reserved one") for name in reserved]
+    reserved = sorted({TIME, NODE, ROW} & {*values, *masked})
+    findings += [Finding("header", name, "another name for this column", "a reserved one") for name in reserved]
     refuse(findings, path.name)
     columns = {new: table.frame[str(names.index(old))] for old, new in wanted.items()}
     columns[NODE] = columns[NODE].cast(pl.String).str.strip_chars().replace("", None)
     frame = pl.DataFrame(
         {**columns, ROW: pl.int_range(table.first_line, table.first_line + table.frame.height, eager=True)}
     )
+    # Before anything is looked at: a finding must not show what is personal.
+    personal = tuple(c.model_copy(update={"name": NODE}) if c.name == node else c for c in about.personal)
+    frame = mask(frame, personal, about.masking_key)
     channels = tuple(channel_of(unit, name) for name, unit in zip(values, [*units, *[""] * len(values)], strict=False))
-    nodes = tuple(sorted(columns[NODE].drop_nulls().unique(), key=natural))
+    nodes = tuple(sorted(frame[NODE].drop_nulls().unique(), key=natural))
     links = read_adjacency(adjacency, nodes) if adjacency else None
     raw = RawSeries(frame, nodes, links, (time, node), tuple(findings))
     return _checked(raw, channels, about)
@@ -200,6 +208,7 @@ def _checked(raw: RawSeries, channels: tuple[Channel, ...], about: Description) 
         cadence_min=about.cadence_min,
         missing_value=about.missing_value,
         max_missing_share=about.max_missing_share,
+        personal=tuple(c for c in about.personal if c.how != "drop" and c.name != raw.labels[1]),
     )
     series = check_series(raw, contract)
     ends = " to ".join(str(moment.astype("datetime64[m]")).replace("T", " ") for moment in series.time[[0, -1]])

@@ -146,7 +146,8 @@ def _limits(manifest: Manifest, data: DataManifest) -> str:
 
 def _reproduce(manifest: Manifest, lineage: Lineage, data: DataManifest) -> str:
     command = f"roadworthy run {lineage.recipe} --data {data.name} --product {manifest.product}"
-    return f"```\ngit checkout {lineage.code_commit}\n{command}\n```\n\nThe parcel's digest must be the one above."
+    commands = f"```\ngit checkout {lineage.code_commit}\n{command}\n```"
+    return f"{commands}\n\nOn the same machine the parcel has the digest above."
 
 
 def _facts(facts: Mapping[str, str]) -> str:

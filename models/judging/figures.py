@@ -44,7 +44,9 @@ def forecast_figure(
         panel.set_ylabel(report.unit)
     _clock_axis(panels[-1])
     panels[0].legend(loc="upper right", ncols=2, fontsize=8, frameon=False, bbox_to_anchor=(1, 1.28))
-    figure.suptitle(f"Forecast against actual, {np.datetime64(time[0], 'D')}; band: 90 % of errors", x=0.01, ha="left")
+    figure.suptitle(
+        f"Forecast against actual, {np.datetime64(time[len(time) // 2], 'D')}; band: 90 % of errors", x=0.01, ha="left"
+    )
     return _saved(figure, target)
 
 
@@ -59,6 +61,8 @@ def horizon_figure(target: Path, reports: Sequence[CandidateReport], chosen: str
         style = "--" if report.name in BASELINES else "-"
         panel.plot(minutes, errors, style, marker="o", markersize=3.5, color=colours[report.name], linewidth=width)
     panel.axvline(reports[0].judged_min, color=BASELINE, linewidth=1, linestyle=":")
+    steps = [step.minutes for step in reports[0].per_horizon]
+    panel.set_xticks(steps[:: max(len(steps) // 12, 1)])
     panel.set_xlabel("minutes ahead (dotted: the step that decides)")
     panel.set_ylabel(f"MAE, {reports[0].unit}")
     panel.set_ylim(bottom=0)
@@ -117,20 +121,23 @@ def confusion_figure(target: Path, report: CandidateReport) -> Path:
 def tradeoff_figure(target: Path, reports: Sequence[CandidateReport], chosen: str) -> Path:
     """Size against error, the bubble's area is the p99 latency; the chosen candidate is marked."""
     figure, (panel,) = _panels(1, height=4.8)
-    slowest = max(report.cost.latency_p99_ms for report in reports)
+    slowest_ms = max(report.cost.latency_p99_ms for report in reports)
+    area_of = {report.name: 40 + 760 * report.cost.latency_p99_ms / slowest_ms for report in reports}
     is_rate = reports[0].judged_name == "error rate"
     errors = {report.name: 100 * report.judged.value if is_rate else report.judged.value for report in reports}
     for report in reports:
         cost, is_chosen = report.cost, report.name == chosen
         colour = CHOSEN if is_chosen else BASELINE if report.name in BASELINES else OTHER
-        area = 40 + 760 * cost.latency_p99_ms / slowest
-        panel.scatter(cost.num_bytes, errors[report.name], s=area, color=colour, alpha=0.55, linewidth=0)
+        panel.scatter(
+            cost.num_bytes, errors[report.name], s=area_of[report.name], color=colour, alpha=0.55, linewidth=0
+        )
         panel.scatter(cost.num_bytes, errors[report.name], s=10, color=ACTUAL, linewidth=0)
     panel.set_xscale("log")
-    panel.margins(x=0.16, y=0.16)
-    _label_points(panel, [(report.name, report.cost.num_bytes, errors[report.name]) for report in reports], chosen)
+    panel.margins(x=0.2, y=0.16)
+    panel.minorticks_off()
+    _label_points(panel, reports, errors, area_of, chosen)
     panel.xaxis.set_major_formatter(lambda value, _: bytes_text(round(value)))
-    panel.set_xlabel("size of model.onnx (area of a bubble: p99 latency)")
+    panel.set_xlabel("size of model.onnx; area of a bubble: p99 latency of one request")
     unit = "%" if is_rate else reports[0].unit
     ahead = f" {reports[0].judged_min:g} min ahead" if reports[0].judged_min else ""
     panel.set_ylabel(f"{reports[0].judged_name}{ahead}, {unit}")
@@ -193,22 +200,39 @@ def _legend(panel: Any, reports: Sequence[CandidateReport], colours: Mapping[str
     ordered = sorted(reports, key=lambda report: report.judged.value)
     lines = [Line2D([], [], color=colours[r.name], linewidth=2.6 if r.name == chosen else 1.4) for r in ordered]
     labels = [f"{report.name}  {report.judged.value:.2f}" for report in ordered]
-    panel.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    title = f"MAE {reports[0].judged_min:g} min ahead"
+    legend = panel.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
+    legend.set_title(title, prop={"size": 8})
+    legend.set_alignment("left")
 
 
-def _label_points(panel: Any, points: Sequence[tuple[str, float, float]], chosen: str) -> None:
-    """Names beside the points; a name that would lie on another is moved up."""
+def _label_points(
+    panel: Any,
+    reports: Sequence[CandidateReport],
+    errors: Mapping[str, float],
+    area_of: Mapping[str, float],
+    chosen: str,
+) -> None:
+    """Name and latency beside each bubble; a label that would lie on another is moved up."""
     taken: list[float] = []
-    span = max(y for _, _, y in points) - min(y for _, _, y in points) or 1.0
-    for name, x, y in sorted(points, key=lambda point: point[2]):
+    span = max(errors.values()) - min(errors.values()) or 1.0
+    for report in sorted(reports, key=lambda report: errors[report.name]):
+        x, y = report.cost.num_bytes, errors[report.name]
         place = y
         while any(abs(place - other) < 0.045 * span for other in taken):
             place += 0.015 * span
         taken.append(place)
+        is_chosen = report.name == chosen
         panel.annotate(
-            name, (x, y), (12, 300 * (place - y) / span), textcoords="offset points", fontsize=8, va="center",
-            color=CHOSEN if name == chosen else ACTUAL, fontweight="bold" if name == chosen else "normal",
-        )  # fmt: skip
+            f"{report.name}  {report.cost.latency_p99_ms:.2g} ms",
+            (x, y),
+            ((area_of[report.name] / np.pi) ** 0.5 + 4, 280 * (place - y) / span),
+            textcoords="offset points",
+            fontsize=8,
+            va="center",
+            color=CHOSEN if is_chosen else ACTUAL,
+            fontweight="bold" if is_chosen else "normal",
+        )
 
 
 def _saved(figure: Figure, target: Path) -> Path:

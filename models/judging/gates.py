@@ -173,13 +173,14 @@ def _unpaired(gate: str, candidate: Judged, name: str) -> GateResult:
 
 
 def _against(candidate: Judged, reference: Errors, difference: Interval) -> str:
-    """`MAE 3.56 km/h against 4.47 km/h 15 min ahead, difference -0.91 [-1.02, -0.80]`."""
+    """`15 min ahead MAE 3.56 against 4.47 km/h, difference -0.91 [-1.02, -0.80] at 95%`."""
     report = candidate.report
-    ours, theirs = (error_text(e.mean, report.judged_name, report.unit) for e in (candidate.errors, reference))
-    ahead = f" {report.judged_min:g} min ahead" if report.judged_min else ""
+    ours = error_text(candidate.errors.mean, report.judged_name)
+    theirs = error_text(reference.mean, report.judged_name, report.unit)
+    ahead = f"{report.judged_min:g} min ahead " if report.judged_min else ""
     low, high = _signed(candidate, difference.low), _signed(candidate, difference.high)
     span = f"{_signed(candidate, difference.value)} [{low}, {high}] at {difference.confidence:.0%}"
-    return f"{report.judged_name} {ours} against {theirs}{ahead}, difference {span}"
+    return f"{ahead}{report.judged_name} {ours} against {theirs}, difference {span}"
 
 
 def _signed(candidate: Judged, value: float) -> str:

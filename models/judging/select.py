@@ -44,7 +44,8 @@ def choose(
     """
     if not candidates:
         raise ValueError("nothing to choose from: no candidates")
-    over = {item.name: reason for item in candidates if (reason := _over(item, max_bytes, max_latency_ms))}
+    by_name = sorted(candidates, key=lambda item: item.name)
+    over = {item.name: reason for item in by_name if (reason := _over(item, max_bytes, max_latency_ms))}
     affordable = [item for item in candidates if item.name not in over]
     best = min(candidates, key=_by_error)
     tied = _within(affordable, best, tolerance, resolution)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import CronSchedule
@@ -141,10 +142,13 @@ def test_the_worker_executes_a_scheduled_run(yard: Yard) -> None:
 @pytest.mark.services
 def test_applying_again_leaves_an_unchanged_deployment_alone(yard: Yard) -> None:
     folder = yard.stack.folder / "flows"
+    yard.client.update_work_pool(schedules.POOL, WorkPoolUpdate(is_paused=True))
     assert schedules.apply(prefect_api(yard.stack.config), folder, yard.deployments) == ["fixture/often"]
-    deployment = yard.client.read_deployment_by_name("fixture/often")
-    assert deployment.paused
-    assert yard.client.read_work_pool(schedules.POOL).concurrency_limit == 1
+    pool = yard.client.read_work_pool(schedules.POOL)
+    yard.client.update_work_pool(schedules.POOL, WorkPoolUpdate(is_paused=False))
+    assert yard.client.read_deployment_by_name("fixture/often").paused
+    assert pool.is_paused
+    assert pool.concurrency_limit == 1
 
 
 @pytest.mark.services

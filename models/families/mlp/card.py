@@ -19,6 +19,6 @@ CARD = FamilyCard(
     source="Rumelhart, Hinton and Williams, Learning representations by back-propagating errors, Nature 323, 1986",
     network="models.families.mlp.network:Mlp",
     config=MlpConfig,
-    student=MlpConfig(width=48, dropout=0.0),
+    student=MlpConfig(width=96, dropout=0.0),
     recipe={"train.loss": "cross_entropy", "train.num_epochs": 40, "distil.num_epochs": 60, "train.patience": 12},
 )

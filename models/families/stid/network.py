@@ -41,6 +41,13 @@ class Mixing(nn.Module):
         return mixed.reshape(past.shape[0], past.shape[1], self.num_heads * past.shape[2])
 
 
+def _by_node(past: Tensor) -> Tensor:
+    """[B, T, N, C] as [B, N, C, T], by a transpose of the last two of three dimensions: the fast one when served."""
+    num_batch, num_steps, num_nodes, num_channels = past.shape
+    flat = past.reshape(num_batch, num_steps, num_nodes * num_channels).transpose(1, 2)
+    return flat.reshape(num_batch, num_nodes, num_channels, num_steps)
+
+
 class Stid(nn.Module):
     """Input projection, identities, residual layers, linear head."""
 
@@ -65,8 +72,8 @@ class Stid(nn.Module):
     def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
         """The forecast and the residual stream before the head [B, N, D]."""
         num_batch, _, num_nodes, _ = x.shape
-        past = x.permute(0, 2, 1, 3).flatten(2)  # [B, N, T C]
-        parts = [past, mask[..., 0].transpose(1, 2)]
+        past = _by_node(x).flatten(2)  # [B, N, C T]
+        parts = [past, _by_node(mask)[:, :, 0]]
         if self.mixing is not None:
             parts.append(self.mixing(past))
         identities = [

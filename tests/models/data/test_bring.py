@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from models.data.bring import Description, read_long, read_wide
+from models.data.card import PersonalColumn
 from models.data.contract import check_series
 from models.data.findings import BadDataError, Finding
 from models.data.stored import load, load_card, store
@@ -206,3 +207,23 @@ def test_what_is_stored_loads_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before.values, after.values)
     assert after.nodes == before.nodes
     np.testing.assert_array_equal(before.adjacency, after.adjacency)
+
+
+def test_personal_columns_are_masked_as_they_are_read(tmp_path: Path) -> None:
+    start = np.datetime64("2024-05-06T00:00")
+    rows = [
+        {"t": str(start + np.timedelta64(5 * step, "m")), "driver": driver, "plate": f"AB-{driver}", "v": 50 + step % 7}
+        for step in range(400)
+        for driver in ("Ada Lovelace", "Alan Turing")
+    ]
+    path = tmp_path / "trips.csv"
+    pl.DataFrame(rows).write_csv(path)
+    personal = (PersonalColumn(name="driver"), PersonalColumn(name="plate"))
+    about = Description("trips", personal=personal, masking_key=b"0123456789abcdef")
+    raw, card = read_long(path, about, "t", "driver", ["v"], ["km/h"])
+    files = store(tmp_path / "kept", raw, card)
+    assert len(raw.nodes) == 2
+    assert card.contract.personal == (PersonalColumn(name="plate"),)
+    for secret in ("Ada", "Turing", "AB-"):
+        assert secret not in raw.frame.write_csv()
+        assert all(secret.encode() not in file.read_bytes() for file in files)

@@ -1,0 +1,107 @@
+"""Every family of the catalog keeps what families promise; a new folder is found and tested without a change here."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from models import catalog, recipe
+from models.catalog import FamilyCard, FamilyConfig
+from models.compression.pruning import Prunable
+from models.data.card import Contract, DatasetCard
+from models.recipe import TrainRecipe
+from models.training.build import build_network, example_inputs, find_task
+from models.training.closed_form import is_closed_form
+from models.training.loop import train
+from models.training.objective import TaskLoss
+
+CARDS = [pytest.param(card, id=name) for name, card in sorted(catalog.families().items())]
+CONFIGS = [
+    pytest.param(card, config, id=f"{card.name}-{kind}")
+    for card in catalog.families().values()
+    for kind, config in (("teacher", card.config()), ("student", card.student))
+    if config is not None
+]
+
+
+def data_card(task: str) -> DatasetCard:
+    return DatasetCard(name="x", task=task, title="x", source="x", licence="x", contract=Contract())
+
+
+def one_epoch(card: FamilyCard) -> TrainRecipe:
+    settings = {"train.num_epochs": 1, "train.batch_size": 64}
+    return recipe.build(f"{card.task}/{card.name}", data_card(card.task), settings).train
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_card_is_complete(card):
+    assert card.title and card.network
+    assert re.search(r"\b(19|20)\d\d\b", card.source) or "ed." in card.source, "a family cites its source"
+    assert card.is_baseline == (card.student is None), "a baseline is never distilled, a network always can be"
+    assert len(card.load().__doc__ or "") > 10
+
+
+@pytest.mark.parametrize(("card", "config"), CONFIGS)
+def test_recipe_goes_to_json_and_back(card, config):
+    built = recipe.build(f"{card.task}/{card.name}", data_card(card.task))
+    assert type(built).model_validate_json(built.model_dump_json()) == built
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValueError, match="no_such_key"):
+        card.config.model_validate({"no_such_key": 1})
+
+
+@pytest.mark.parametrize(("card", "config"), CONFIGS)
+def test_forward_gives_the_promised_shape(card: FamilyCard, config: FamilyConfig, tiny):
+    network = build_network(card, tiny.shape, config, tiny.scaler).eval()
+    for batch_size in (1, 3):
+        output = network(**example_inputs(card, tiny.shape, batch_size))
+        shape = tiny.shape
+        width = (shape.horizon_steps, shape.num_nodes) if card.task == "forecast" else (shape.num_classes,)
+        assert output.shape == (batch_size, *width)
+        assert output.dtype == torch.float32 and output.isfinite().all()
+    if not is_closed_form(network):
+        hidden = network.forward_hidden(**example_inputs(card, tiny.shape, 3))[1]
+        assert hidden.shape[0] == 3
+        assert card.is_baseline or isinstance(getattr(network, "network", network), Prunable)
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_trains_one_epoch(card, tiny, tmp_path: Path):
+    train_recipe = one_epoch(card)
+    network = build_network(card, tiny.shape, card.config(), tiny.scaler, seed=1)
+    objective = TaskLoss(card.task, train_recipe.loss, tiny.scaler)
+    (epoch,) = train(network, objective, tiny.train, tiny.val, train_recipe, tmp_path)
+    assert np.isfinite([epoch.train_loss, epoch.val_loss]).all()
+    assert (tmp_path / "weights.safetensors").is_file() and (tmp_path / "done.json").is_file()
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_seed_decides_the_weights(card, tiny):
+    first, again, other = (build_network(card, tiny.shape, card.config(), tiny.scaler, seed) for seed in (1, 1, 2))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    if list(first.parameters()):
+        assert any(not torch.equal(a, b) for a, b in zip(first.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_exports_with_a_dynamic_batch(card, tiny, tmp_path: Path):
+    network = build_network(card, tiny.shape, card.student or card.config(), tiny.scaler).eval().requires_grad_(False)
+    path, batch = tmp_path / "model.onnx", torch.export.Dim("batch", min=1, max=4096)
+    names = find_task(card.task).input_names
+    torch.onnx.export(
+        network,
+        kwargs=example_inputs(card, tiny.shape, 2),
+        f=str(path),
+        dynamo=True,
+        dynamic_shapes={name: {0: batch} for name in names},
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    for batch_size in (1, 5):
+        inputs = example_inputs(card, tiny.shape, batch_size, seed=batch_size)
+        fed = {entry.name: inputs[entry.name].numpy() for entry in session.get_inputs()}
+        np.testing.assert_allclose(session.run(None, fed)[0], network(**inputs).numpy(), rtol=1e-4, atol=1e-4)
