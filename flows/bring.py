@@ -101,7 +101,7 @@ def _read(name: str, source: Source, masking_key: bytes) -> tuple[RawSeries | Ra
     )
     if source.kind == "wide":
         return read_wide(source.path, about, source.unit, source.start, source.adjacency)
-    units = (source.unit,) if source.unit else ()
+    units = tuple(part.strip() for part in source.unit.split(",")) if source.unit else ()
     return read_long(source.path, about, source.time, source.node, source.values, units, source.adjacency)
 
 

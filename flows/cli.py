@@ -13,7 +13,7 @@ from flows import console
 from flows.cli_data import app as data_app
 from flows.cli_live import app as live_app
 from flows.cli_stack import app as stack_app
-from flows.options import AsJson, Product, Recipe, Settings, known_errors, parse_settings
+from flows.options import NO_SETTINGS, AsJson, Product, Recipe, Settings, known_errors, parse_settings
 
 REFUSED = 3
 
@@ -49,7 +49,7 @@ def _lifecycle(recipe: str, data: str | None, settings: list[str], product: str,
 def run(
     recipe: Recipe,
     data: Data = None,
-    settings: Settings = [],  # noqa: B006 - Typer reads the default
+    settings: Settings = NO_SETTINGS,
     product: Product = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the whole typed recipe and stop.")] = False,
     as_json: AsJson = False,
@@ -70,7 +70,11 @@ def run(
 
 @app.command()
 def train(
-    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+    recipe: Recipe,
+    data: Data = None,
+    settings: Settings = NO_SETTINGS,
+    product: Product = "",
+    as_json: AsJson = False,
 ) -> None:
     """Prepare the data and fit the recipe's model; resumes from its last checkpoint.
 
@@ -81,7 +85,11 @@ def train(
 
 @app.command()
 def compress(
-    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+    recipe: Recipe,
+    data: Data = None,
+    settings: Settings = NO_SETTINGS,
+    product: Product = "",
+    as_json: AsJson = False,
 ) -> None:
     """Train, then distil, prune, quantise and export every candidate as a parcel.
 
@@ -92,7 +100,11 @@ def compress(
 
 @app.command()
 def evaluate(
-    recipe: Recipe, data: Data = None, settings: Settings = [], product: Product = "", as_json: AsJson = False  # noqa: B006
+    recipe: Recipe,
+    data: Data = None,
+    settings: Settings = NO_SETTINGS,
+    product: Product = "",
+    as_json: AsJson = False,
 ) -> None:
     """Judge every exported parcel through the predictor that serves; nothing is registered or promoted.
 
@@ -108,7 +120,9 @@ def _until(step: str, recipe: str, data: str | None, settings: list[str], produc
     if as_json:
         console.emit(done)
         return
-    rows = [[name, item["key"][:12], item["seconds"], item["was_cached"], item["folder"]] for name, item in done.items()]
+    rows = [
+        [name, item["key"][:12], item["seconds"], item["was_cached"], item["folder"]] for name, item in done.items()
+    ]
     console.table(f"{recipe}: {step}", ["step", "key", "seconds", "cached", "folder"], rows)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows import console
-from flows.options import AsJson, UsageError
+from flows.options import NO_SETTINGS, AsJson, UsageError
 from flows.workshop import open_workshop
 
 app = typer.Typer(help="Data sets: list, add, check, prepare, simulate, remove.", no_args_is_help=True)
@@ -35,16 +35,20 @@ def add(
     name: Name,
     wide: Annotated[Path | None, typer.Option(help="Rows are times, columns are sensors (CSV or Parquet).")] = None,
     long: Annotated[Path | None, typer.Option(help="One row per time and sensor (CSV or Parquet).")] = None,
-    images: Annotated[Path | None, typer.Option(help="A folder with one folder of PNG or JPEG files per class.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder with one folder of PNG or JPEG files per class.")
+    ] = None,
     cadence: Annotated[str, typer.Option(help="5min, 15min, 1h; --long infers it.")] = "",
-    unit: Annotated[str, typer.Option(help="Unit of the values, e.g. km/h.")] = "",
+    unit: Annotated[str, typer.Option(help="Unit of the values, e.g. km/h; comma-separated for several.")] = "",
     start: Annotated[str, typer.Option(help="Time of the first row of a wide file without a time column.")] = "",
     missing: Annotated[float | None, typer.Option(help="The value that stands for missing, e.g. 0.")] = None,
     adjacency: Annotated[Path | None, typer.Option(help="N x N weights, or an edge list from,to,weight (CSV).")] = None,
     time: Annotated[str, typer.Option(help="--long: the time column.")] = "time",
     node: Annotated[str, typer.Option(help="--long: the sensor column.")] = "node",
-    value: Annotated[str, typer.Option(help="--long: the value column(s), comma-separated; the first is forecast.")] = "value",
-    personal: Annotated[list[str], typer.Option(help="--long: COLUMN or COLUMN=pseudonym|coarsen|drop.")] = [],  # noqa: B006
+    value: Annotated[
+        str, typer.Option(help="--long: the value column(s), comma-separated; the first is forecast.")
+    ] = "value",
+    personal: Annotated[list[str], typer.Option(help="--long: COLUMN or COLUMN=pseudonym|coarsen|drop.")] = NO_SETTINGS,
     as_json: AsJson = False,
 ) -> None:
     """Bring your own data; it is checked before it is taken, and every recipe of its task runs on it.
@@ -103,7 +107,9 @@ def prepare(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         console.emit({**ref.model_dump(), "folder": str(done.folder), "was_cached": done.was_cached})
     else:
-        console.say(f"{name}: snapshot {ref.digest[:16]} ({'was there' if done.was_cached else 'made'})\n  {done.folder}")
+        console.say(
+            f"{name}: snapshot {ref.digest[:16]} ({'was there' if done.was_cached else 'made'})\n  {done.folder}"
+        )
 
 
 @app.command()

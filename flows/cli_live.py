@@ -50,7 +50,9 @@ def rollback(product: ProductName, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def history(product: Annotated[str, typer.Argument(help="A product; default: all.")] = "", as_json: AsJson = False) -> None:
+def history(
+    product: Annotated[str, typer.Argument(help="A product; default: all.")] = "", as_json: AsJson = False
+) -> None:
     """Every promotion, rollback and deletion, from the ledger.
 
     Example: roadworthy history freeway
@@ -60,7 +62,14 @@ def history(product: Annotated[str, typer.Argument(help="A product; default: all
         console.emit(entries)
         return
     rows = [
-        [item["seq"], item["time"][:19], item["action"], item["product"], item["details"].get("version"), item["digest"][:12]]
+        [
+            item["seq"],
+            item["time"][:19],
+            item["action"],
+            item["product"],
+            item["details"].get("version"),
+            item["digest"][:12],
+        ]
         for item in entries
     ]
     console.table("Ledger", ["seq", "time (UTC)", "action", "product", "version", "digest"], rows)

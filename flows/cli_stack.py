@@ -55,7 +55,9 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         console.emit(record)
         return
-    console.table("Programs", ["name", "state", "pid", "address"], [list(row.values())[:4] for row in record["programs"]])
+    console.table(
+        "Programs", ["name", "state", "pid", "address"], [list(row.values())[:4] for row in record["programs"]]
+    )
     console.table("Live", ["product", "version", "digest", "since"], [list(row.values()) for row in record["live"]])
 
 

@@ -81,7 +81,11 @@ def _pack(session: Session, folder: Path, name: str, family: str, num_parameters
 
 def _contract(session: Session) -> dict[str, Any]:
     """What of the recipe goes into a manifest."""
-    return {"product": session.recipe.product, "judge": session.recipe.judge.judged_step, "recipe": session.recipe.digest()}
+    return {
+        "product": session.recipe.product,
+        "judge": session.recipe.judge.judged_step,
+        "recipe": session.recipe.digest(),
+    }
 
 
 def _calibration(session: Session) -> Iterator[dict[str, Any]]:

@@ -23,12 +23,13 @@ def emit(record: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, to: Console = out) -> None:
     """A table; numbers are right-aligned."""
-    view = Table(title=title, title_justify="left", header_style="bold")
+    view = Table(header_style="bold")
     for position, name in enumerate(columns):
         is_number = bool(rows) and isinstance(rows[0][position], int | float)
         view.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in rows:
         view.add_row(*(_text(cell) for cell in row))
+    to.print(f"\n[bold]{title}[/]", highlight=False)
     to.print(view)
 
 
@@ -40,7 +41,12 @@ def say(message: str) -> None:
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A progress bar on stderr; plain and silent where that is no terminal."""
-    columns = (TextColumn("{task.description:<28}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         yield bar
 

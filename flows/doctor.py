@@ -25,7 +25,9 @@ def examine(shop: Workshop, *, fix: bool = False) -> dict[str, Any]:
         for problem in problems
     ]
     if not problems:
-        checks.append({"check": "registry", "ok": True, "detail": "aliases, versions, parcels and runs are as recorded"})
+        checks.append(
+            {"check": "registry", "ok": True, "detail": "aliases, versions, parcels and runs are as recorded"}
+        )
     return {
         "ok": all(check["ok"] for check in checks),
         "checks": checks,

@@ -67,10 +67,10 @@ def _learning(session: Session, target: Path) -> None:
     from models.training.checkpoint import read_history
 
     histories = {
-        name.partition(" ")[2]: read_history(step.folder) for name, step in session.steps.items() if name.startswith("fit ")
+        name.partition(" ")[2]: read_history(step.folder)
+        for name, step in session.steps.items()
+        if name.startswith("fit ")
     }
     trained: dict[str, Any] = {name: epochs for name, epochs in histories.items() if len(epochs) > 1}
     if trained:
         figures.learning_figure(target, trained)
-
-

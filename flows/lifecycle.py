@@ -34,7 +34,11 @@ def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
 
 @flow(name="lifecycle", flow_run_name="{recipe} on {data}")
 def lifecycle(
-    recipe: str, data: str | None = None, settings: dict[str, Any] | None = None, product: str = "", until: str = "package"
+    recipe: str,
+    data: str | None = None,
+    settings: dict[str, Any] | None = None,
+    product: str = "",
+    until: str = "package",
 ) -> dict[str, Any]:
     """Raw data to a promoted, packaged model, or a refusal with its reasons.
 
@@ -51,7 +55,9 @@ def lifecycle(
     prepared = step("prepare", prepare_data, shop, full)
     session = Session(shop, full, prepared, lifecycle_key(full, prepared.done.key))
     session.note("prepare", prepared.done)
-    candidates = [one for one in variants(full) if until != "train" or one.role == "plain" and "student" not in one.name]
+    candidates = [
+        one for one in variants(full) if until != "train" or (one.role == "plain" and "student" not in one.name)
+    ]
     with Publisher(session, len(candidates)) as publisher:
         session.watch = publisher
         for variant in candidates:

@@ -10,6 +10,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON value on stdout, 
 Recipe = Annotated[str, typer.Argument(help="task/family, e.g. forecast/stid; `roadworthy catalog` lists them.")]
 Settings = Annotated[list[str], typer.Option("--set", help="A recipe setting, e.g. train.num_epochs=5; repeatable.")]
 Product = Annotated[str, typer.Option("--product", help="Registered name; default: the data set's name.")]
+NO_SETTINGS: list[str] = []
 ProductName = Annotated[str, typer.Argument(help="A product, e.g. freeway.")]
 
 _ERRORS = (

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict
 class Outcome(BaseModel):
     """The verdict on one product, with everything that it rests on.
 
-    `metrics`, `bytes` and `latency_ms` are by candidate, judged on the test split; `seconds` is by step. `mae` and `rmse`
-    are at the judged horizon step (`convention` says which), `mae_pooled` over all steps.
+    `metrics`, `bytes` and `latency_ms` are by candidate, judged on the test split; `seconds` is by step. `mae` and
+    `rmse` are at the judged horizon step (`convention` says which), `mae_pooled` over all steps.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

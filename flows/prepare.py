@@ -65,7 +65,7 @@ def default_recipe(shop: Workshop, data: str) -> Recipe:
 
 
 def prepare_key(shop: Workshop, recipe: Recipe) -> str:
-    """What goes into a snapshot, as a key: the raw files, the card, the recipe's data part, the masking key, the code."""
+    """What goes into a snapshot, as a key: raw files, card, the recipe's data part, masking key, code."""
     card = find_dataset(shop, recipe.data.name)
     mask = hashlib.sha256(shop.masking_key).hexdigest() if card.contract.personal else ""
     code = catalog.code_digest("data", "datasets")

@@ -41,7 +41,11 @@ def promote(session: Session, evaluation: Evaluation) -> Promotion:
         shop.registry.reconcile(recipe.product)
         return Promotion(live, promoted=True)
     name = evaluation.choice.name
-    folder = next(step.folder for key, step in session.steps.items() if key.endswith(f" {name}") and (step.folder / PARCEL).exists())
+    folder = next(
+        step.folder
+        for key, step in session.steps.items()
+        if key.endswith(f" {name}") and (step.folder / PARCEL).exists()
+    )
     for item in session.steps.values():
         if (item.folder / PARCEL).is_dir():  # the baselines too: a version judged again is held against them
             shop.store.put_folder(f"parcels/{item.notes['digest']}", item.folder / PARCEL)
@@ -116,7 +120,12 @@ def roll_back(shop: Workshop, product: str) -> dict[str, Any]:
     """The version that was live before is live again. Raises PromotionRefused when there is none."""
     replaced = standing(shop.ledger.entries(product)).live
     ref = shop.registry.rollback(product)
-    return {"product": product, "version": ref.version, "digest": ref.digest, "replaced": replaced.version if replaced else None}
+    return {
+        "product": product,
+        "version": ref.version,
+        "digest": ref.digest,
+        "replaced": replaced.version if replaced else None,
+    }
 
 
 def what_is_live(shop: Workshop, product: str, at: str | None) -> list[dict[str, Any]]:
@@ -145,7 +154,9 @@ def _moment(text: str) -> datetime:
 def _registered(shop: Workshop, product: str, version: int | None) -> ModelRef:
     entries = shop.ledger.entries(product)
     gone = {entry.details["version"] for entry in entries if entry.action == DELETE}
-    known = {e.details["version"]: entry_ref(e) for e in entries if e.action == REGISTER and e.details["version"] not in gone}
+    known = {
+        e.details["version"]: entry_ref(e) for e in entries if e.action == REGISTER and e.details["version"] not in gone
+    }
     wanted = version if version is not None else max(known, default=0)
     if wanted not in known:
         listed = ", ".join(map(str, sorted(known))) or "none"

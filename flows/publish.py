@@ -42,7 +42,9 @@ class Publisher:
         self._artifact = cast(UUID, made)  # a coroutine only inside an event loop, and the flow has none
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bar.__exit__(kind, error, trace)
 
     def __call__(self, step: str, fraction: float, note: str) -> None:

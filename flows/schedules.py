@@ -179,5 +179,5 @@ def _wait_for(api_url: str, timeout_s: float = 120.0) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     main(sys.argv[1], Path(sys.argv[2]))

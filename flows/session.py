@@ -28,7 +28,7 @@ class Watch(Protocol):
     def __call__(self, step: str, fraction: float, note: str) -> None: ...
 
 
-def nobody(step: str, fraction: float, note: str) -> None:  # noqa: ARG001
+def nobody(step: str, fraction: float, note: str) -> None:
     """Watches nothing."""
 
 
@@ -90,5 +90,3 @@ class Session:
     def seconds(self) -> dict[str, float]:
         """Seconds by step, as measured when each was computed; 0 for those found."""
         return {name: 0.0 if done.was_cached else done.seconds for name, done in self.steps.items()}
-
-

@@ -68,7 +68,12 @@ def catalog_record(shop: Workshop) -> dict[str, Any]:
 def show_catalog(record: dict[str, Any]) -> None:
     """Two tables."""
     families = [
-        [f"{item['task']}/{item['name']}", item["title"], "baseline" if item["is_baseline"] else "network", item["source"]]
+        [
+            f"{item['task']}/{item['name']}",
+            item["title"],
+            "baseline" if item["is_baseline"] else "network",
+            item["source"],
+        ]
         for item in record["families"]
     ]
     console.table("Recipes", ["recipe", "family", "kind", "source"], families)

@@ -10,7 +10,9 @@ from infra.refs import BentoRef
 from models.judging.record import CandidateReport
 
 
-def outcome_of(session: Session, evaluation: Evaluation, promotion: Promotion | None, bento: BentoRef | None, total: float) -> Outcome:
+def outcome_of(
+    session: Session, evaluation: Evaluation, promotion: Promotion | None, bento: BentoRef | None, total: float
+) -> Outcome:
     """The outcome of a lifecycle from what its steps handed on."""
     verdict, choice, reports = evaluation.verdict, evaluation.choice, evaluation.test
     first = evaluation.chosen
@@ -33,7 +35,8 @@ def outcome_of(session: Session, evaluation: Evaluation, promotion: Promotion | 
         metrics={name: _metrics(report) for name, report in reports.items()},
         bytes={name: report.cost.num_bytes for name, report in reports.items()},
         latency_ms={
-            name: {"p50": report.cost.latency_p50_ms, "p99": report.cost.latency_p99_ms} for name, report in reports.items()
+            name: {"p50": report.cost.latency_p50_ms, "p99": report.cost.latency_p99_ms}
+            for name, report in reports.items()
         },
         rows_per_second={name: report.cost.rows_per_second for name, report in reports.items()},
         model_version=promotion.ref.version if promotion else None,

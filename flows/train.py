@@ -33,7 +33,12 @@ class Variant:
     def params(self) -> dict[str, Any]:
         """What it is, as JSON."""
         train = self.train.model_dump(mode="json")
-        return {"variant": self.name, "family": self.family, "model": self.config.model_dump(mode="json"), "train": train}
+        return {
+            "variant": self.name,
+            "family": self.family,
+            "model": self.config.model_dump(mode="json"),
+            "train": train,
+        }
 
 
 def variants(recipe: Recipe) -> list[Variant]:
@@ -57,7 +62,9 @@ def variants(recipe: Recipe) -> list[Variant]:
         origin = next(variant for variant in found if variant.name == smallest)
         tuned = {"num_epochs": recipe.prune.num_epochs, "learning_rate": recipe.prune.learning_rate}
         name = f"{smallest.partition('_')[0]}_pruned"
-        found.append(Variant(name, recipe.family, origin.config, recipe.train.model_copy(update=tuned), "pruned", smallest))
+        found.append(
+            Variant(name, recipe.family, origin.config, recipe.train.model_copy(update=tuned), "pruned", smallest)
+        )
     return found
 
 
@@ -166,4 +173,6 @@ def _baseline(recipe: Recipe, name: str) -> Variant:
 
 def params_of(done: Mapping[str, Done]) -> dict[str, int]:
     """Parameters by variant."""
-    return {name.partition(" ")[2]: step.notes["num_parameters"] for name, step in done.items() if name.startswith("fit ")}
+    return {
+        name.partition(" ")[2]: step.notes["num_parameters"] for name, step in done.items() if name.startswith("fit ")
+    }

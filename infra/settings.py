@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     s3_secret_key: SecretStr | None = None
     s3_checksums: str = Field(default="when_supported", description="`when_required` for older stores")
     tracking_uri: str = Field(default="", description="MLflow; empty: SQLite under HOME")
-    masking_key: SecretStr | None = Field(default=None, description="keys the pseudonyms; empty: made once, HOME/keys/masking.key")
+    masking_key: SecretStr | None = Field(default=None, description="keys the pseudonyms; empty: HOME/keys/masking.key")
     host: str = "127.0.0.1"
     mlflow_port: int = 5000
     prefect_port: int = 4200

@@ -77,7 +77,8 @@ def family(name: str) -> FamilyCard:
 def datasets() -> dict[str, DatasetCard]:
     """Every shipped data set (`models/datasets/*.py` with a CARD), by name."""
     package = importlib.import_module("models.datasets")
-    modules = (importlib.import_module(f"models.datasets.{info.name}") for info in pkgutil.iter_modules(package.__path__))
+    names = (info.name for info in pkgutil.iter_modules(package.__path__))
+    modules = [importlib.import_module(f"models.datasets.{name}") for name in names]
     return {module.CARD.name: module.CARD for module in modules if hasattr(module, "CARD")}
 
 

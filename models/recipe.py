@@ -80,7 +80,7 @@ class QuantiseRecipe(Frozen):
 
 
 class JudgeRecipe(Frozen):
-    """What the candidate must hold. `judged_step` is the horizon step (from 1) whose error decides; None: 15 minutes."""
+    """What the candidate must hold. `judged_step` is the horizon step (from 1) whose error decides; None: 15 min."""
 
     judged_step: int | None = Field(None, ge=1)
     tolerance: float = Field(0.01, ge=0, description="validation error may exceed the best by this share")
@@ -122,7 +122,7 @@ class Recipe(Frozen):
 def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = None, product: str = "") -> Recipe:
     """The recipe `name` on this data set with dotted `settings` on top.
 
-    Raises UnknownNameError for an unknown recipe, RecipeError for an unknown key, a refused value or another task's data.
+    Raises UnknownNameError for an unknown recipe, RecipeError for an unknown key, a refused value, another task's data.
     """
     if name not in catalog.recipe_names():
         raise UnknownNameError("recipe", name, catalog.recipe_names())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import dates
+from matplotlib import dates, ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -156,6 +156,7 @@ def learning_figure(target: Path, histories: Mapping[str, Sequence[Any]]) -> Pat
         panel.plot(numbers, [epoch.train_loss for epoch in epochs], color=colour, linewidth=0.9, linestyle=":")
         best = min(epochs, key=lambda epoch: epoch.val_loss)
         panel.plot(best.number, best.val_loss, "o", color=colour, markersize=5)
+    panel.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     panel.set_xlabel("epoch")
     panel.set_ylabel("loss (line: validation, dotted: train)")
     if shown:
@@ -213,15 +214,15 @@ def _label_points(
     area_of: Mapping[str, float],
     chosen: str,
 ) -> None:
-    """Name and latency beside each bubble; a label that would lie on another is moved up."""
-    taken: list[float] = []
+    """Name and latency beside each bubble; a label that would lie on another is moved up, with a line to its bubble."""
+    taken: list[tuple[float, float]] = []
     span = max(errors.values()) - min(errors.values()) or 1.0
     for report in sorted(reports, key=lambda report: errors[report.name]):
         x, y = report.cost.num_bytes, errors[report.name]
         place = y
-        while any(abs(place - other) < 0.045 * span for other in taken):
+        while any(abs(place - other) < 0.045 * span and abs(np.log10(x / near)) < 1 for near, other in taken):
             place += 0.015 * span
-        taken.append(place)
+        taken.append((x, place))
         is_chosen = report.name == chosen
         panel.annotate(
             f"{report.name}  {report.cost.latency_p99_ms:.2g} ms",
@@ -230,6 +231,9 @@ def _label_points(
             textcoords="offset points",
             fontsize=8,
             va="center",
+            arrowprops={"arrowstyle": "-", "color": BASELINE, "linewidth": 0.6, "relpos": (0, 0.5)}
+            if place > y
+            else None,
             color=CHOSEN if is_chosen else ACTUAL,
             fontweight="bold" if is_chosen else "normal",
         )

@@ -16,7 +16,7 @@ class ClassifyTask:
     input_names = ("x",)
     losses = ("cross_entropy",)
 
-    def wrap(self, network: nn.Module, shape: ImageShape, mean: Sequence[float], std: Sequence[float]) -> nn.Module:  # noqa: ARG002, E501
+    def wrap(self, network: nn.Module, shape: ImageShape, mean: Sequence[float], std: Sequence[float]) -> nn.Module:  # noqa: ARG002
         """The network itself: pixels come in 0..1 and need no fitted scaler."""
         return network
 

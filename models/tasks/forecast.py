@@ -78,9 +78,7 @@ class ForecastTask:
     input_names = ("x", "mask", "clock")
     losses = tuple(ELEMENT_LOSSES)
 
-    def wrap(
-        self, network: nn.Module, shape: ForecastShape, mean: Sequence[float], std: Sequence[float]
-    ) -> nn.Module:
+    def wrap(self, network: nn.Module, shape: ForecastShape, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
         """The module that is trained, exported and served."""
         return Scaled(network, shape.num_nodes, mean, std)
 

@@ -19,6 +19,7 @@ class TaskLoss(nn.Module):
         known = find_task(task).losses
         if kind not in known:
             raise ValueError(f"train.loss: expected one of {', '.join(known)} for {task}, got '{kind}'")
+        self.kind = kind
         self.loss = find_task(task).loss(kind, scaler.std[0] if scaler else 1.0)
 
     def forward(self, network: nn.Module, batch: Tensors) -> Tensor:

@@ -25,7 +25,9 @@ COMMANDS = commands(typer.main.get_command(app))  # type: ignore[arg-type]
 
 
 def test_the_promised_commands_exist() -> None:
-    promised = "run train compress evaluate promote rollback history package serve predict up down status doctor catalog"
+    promised = (
+        "run train compress evaluate promote rollback history package serve predict up down status doctor catalog"
+    )
     assert set(promised.split()) <= set(COMMANDS)
     assert any(name.startswith("data ") for name in COMMANDS)
 

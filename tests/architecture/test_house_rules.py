@@ -76,4 +76,6 @@ def test_the_top_level_holds_what_it_says() -> None:
 
 
 def test_every_folder_has_a_readme() -> None:
-    assert [folder for folder in (*FOLDERS, "tests", "mlflow", "bench") if not (ROOT / folder / "README.md").exists()] == []
+    assert [
+        folder for folder in (*FOLDERS, "tests", "mlflow", "bench") if not (ROOT / folder / "README.md").exists()
+    ] == []

@@ -33,7 +33,9 @@ def profile_batch(clock: list[list[int]], target: list[float], seen: list[float]
     size = len(clock)
     past = torch.zeros(size, 3, 2, 1)
     first = torch.tensor(target).reshape(size, 1, 1).expand(size, 2, 2)
-    return WindowBatch(past, past, torch.tensor(clock), first, torch.tensor(seen).reshape(size, 1, 1).expand(size, 2, 2))
+    return WindowBatch(
+        past, past, torch.tensor(clock), first, torch.tensor(seen).reshape(size, 1, 1).expand(size, 2, 2)
+    )
 
 
 def test_profile_knows_weekday_slot_and_the_turn_of_the_day():
