@@ -10,8 +10,13 @@ from flows.outcome import Outcome
 from flows.prepare import build_recipe
 from flows.workshop import open_workshop
 from infra import settings as environment
+from infra.processes import marks, stop_marked
 from infra.servers import prefect_api
+from infra.settings import Settings
 from infra.stack import Stack
+from infra.tracking import is_dead, this_process
+
+RUN = "ROADWORTHY_RUN"  # in the environment of a run's children: HOME and the process that started them
 
 
 def run_lifecycle(
@@ -36,12 +41,20 @@ def run_steps(
     return _flow(recipe, full.data.name, settings, full.product, until)
 
 
+def sweep(config: Settings) -> int:
+    """End what a run killed in this HOME left behind, Prefect's own server and services; returns how many processes."""
+    left = [mark for mark in marks(RUN) if mark.startswith(f"{config.folder}|") and is_dead(mark.rpartition("|")[2])]
+    return sum(stop_marked(3.0, **{RUN: mark}) for mark in left)
+
+
 def _flow(recipe: str, data: str, settings: Mapping[str, Any] | None, product: str, until: str) -> dict[str, Any]:
     """On the local Prefect server where it runs, else on one that lives as long as this process."""
     config = open_workshop().config
     running = {item.name for item in Stack(config).status() if item.state == "RUNNING"}
     where = {"PREFECT_API_URL": prefect_api(config)} if "prefect" in running else {}
-    environment.apply(config, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="WARNING", **where)
+    mark = {RUN: f"{config.folder}|{this_process()}"}
+    environment.apply(config, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="WARNING", **where, **mark)
+    sweep(config)
     console.say(f"{recipe} on {data}")
     from flows.lifecycle import lifecycle
 

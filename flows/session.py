@@ -74,14 +74,14 @@ class Session:
 
     @contextmanager
     def tracked(self, step: str, key: str, params: dict[str, Any]) -> "Iterator[TrackedRun]":
-        """The child run of a step; FINISHED when the block ends, left RUNNING for its heir when it is killed."""
+        """The child run of a step: FINISHED or FAILED with the block, left RUNNING for its heir by a kill."""
         run = self.shop.tracking.step_run(self.parent, step, key, params)
+        status = "FAILED"
         try:
             yield run
-        except Exception:
-            self.shop.tracking.finish(run.run_id, "FAILED")
-            raise
-        self.shop.tracking.finish(run.run_id)
+            status = "FINISHED"
+        finally:
+            self.shop.tracking.finish(run.run_id, status)
 
     def finish(self) -> None:
         """The lifecycle's run is over."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from flows import console
 from flows.workshop import Workshop
-from infra.servers import servers
+from infra.servers import address, servers
 from infra.stack import Stack
 from infra.supervise import Program
 
@@ -42,7 +42,7 @@ def serving_programs(shop: Workshop) -> list[Program]:
         bento = package_live(shop, product)
         port = shop.config.serve_port + offset
         argv, environment = serving(shop, bento, shop.config.host, port)
-        found.append(_program(f"serve-{product}", argv, environment, f"http://{shop.config.host}:{port}", port))
+        found.append(_program(f"serve-{product}", argv, environment, address(shop.config, port), port))
     return found
 
 

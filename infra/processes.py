@@ -19,6 +19,17 @@ def marked(**mark: str) -> list[psutil.Process]:
     return [process for pid, process in found.items() if pid not in spared and _is_alive(process)]
 
 
+def marks(name: str) -> set[str]:
+    """The values that living processes carry in their environment under this name."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            found.add(process.environ().get(name, ""))
+        except psutil.Error:
+            continue
+    return found - {""}
+
+
 def stop_marked(patience_s: float, **mark: str) -> int:
     """End every marked process: politely, then by force; returns how many there were.
 

@@ -30,7 +30,7 @@ def servers(config: Settings) -> tuple[Program, ...]:
 
 
 def prefect_url(config: Settings) -> str:
-    return _url(config, config.prefect_port)
+    return address(config, config.prefect_port)
 
 
 def prefect_api(config: Settings) -> str:
@@ -41,7 +41,7 @@ def prefect_api(config: Settings) -> str:
 def mlflow_url(config: Settings) -> str:
     """The UI, here or where `tracking_uri` says."""
     is_elsewhere = config.mlflow_uri.startswith(("http://", "https://"))
-    return config.mlflow_uri if is_elsewhere else _url(config, config.mlflow_port)
+    return config.mlflow_uri if is_elsewhere else address(config, config.mlflow_port)
 
 
 def prefect_server(config: Settings) -> Program:
@@ -69,7 +69,7 @@ def mlflow_server(config: Settings) -> Program:
     """UI and REST API on the tracking database; artifacts under HOME/mlflow/artifacts."""
     artifacts = artifact_folder(config)
     artifacts.mkdir(parents=True, exist_ok=True)
-    url = _url(config, config.mlflow_port)
+    url = address(config, config.mlflow_port)
     return Program(
         name="mlflow",
         argv=(sys.executable, "-m", "mlflow", "server"),
@@ -88,7 +88,8 @@ def mlflow_server(config: Settings) -> Program:
     )
 
 
-def _url(config: Settings, port: int) -> str:
+def address(config: Settings, port: int) -> str:
+    """Where a server that binds `host` is reached from this machine."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a comparison, nothing is bound here
     host = reachable.get(config.host, f"[{config.host}]" if ":" in config.host else config.host)
     return f"http://{host}:{port}"

@@ -1,7 +1,7 @@
 """What a service tells about itself: request counts, latencies and which model it serves.
 
 Plain numbers, turned into Prometheus families when somebody scrapes. BentoML's workers run prometheus_client in its
-multiprocess mode, where every increment writes to a memory-mapped file: that was seen to double the time of a request.
+multiprocess mode, where every increment writes to a memory-mapped file.
 """
 
 from bisect import bisect_left

@@ -123,11 +123,12 @@ def _envelope(predictions: dict[str, Any], more: dict[str, Any]) -> dict[str, An
 
 
 def _forecast(manifest: Manifest) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Schemas of one window [T][N] or [T][N][C] and of one forecast [H][N]."""
+    """Schemas of one window [T][N][C] ([T][N] where there is one channel) and of one forecast [H][N]."""
     num_nodes, num_channels = len(manifest.nodes), len(manifest.channels)
-    reading = {"type": ["number", "null"], "description": f"{manifest.units[0]}; null where missing"}
-    cell = {"oneOf": [reading, _array({"type": ["number", "null"]}, num_channels)]}
-    values = _array(_array(reading if num_channels == 1 else cell, num_nodes), manifest.past_steps)
+    reading = {"type": ["number", "null"], "description": f"{', '.join(manifest.units)}; null where missing"}
+    cell = _array({"type": ["number", "null"]}, num_channels)
+    either = {"oneOf": [reading, cell]} if num_channels == 1 else cell
+    values = _array(_array(either, num_nodes), manifest.past_steps)
     time = {"type": "string", "format": "date-time", "description": "time of the last past step"}
     nodes = {**_array({"enum": list(manifest.nodes)}, num_nodes), "description": "order of the columns of `values`"}
     window = {

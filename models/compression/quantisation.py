@@ -3,7 +3,8 @@
 Weights of matrix products, convolutions and embeddings become int8 per channel; what flows into them uint8 with ranges
 seen in calibration. What flows out of a product stays float, and so do scaling and residual sums: on a small
 forecasting network this loses a third of the accuracy (0.6 against 1.7 % MAE) at the same speed. A chain of
-convolutions stays in int8: with float outputs in between it is slower than without quantisation.
+convolutions stays in int8: with float outputs in between it is slower than without quantisation. ONNX Runtime has no
+static LSTM; its weights become int8 and what flows in is measured while serving.
 Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 PRODUCTS = ("MatMul", "Gemm", "Gather")  # quantised inside, float outside
 CONVOLUTION = ("Conv", "Relu", "MaxPool")  # a chain of these stays in int8 from end to end
@@ -51,6 +52,8 @@ def quantise(source: Path, target: Path, calibration: Iterator[Mapping[str, NDAr
         weight_type=QuantType.QInt8,
         extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},
     )
+    if "LSTM" in operators:
+        quantize_dynamic(target, target, op_types_to_quantize=["LSTM"], per_channel=True, weight_type=QuantType.QInt8)
     onnx.save(_without_remarks(onnx.load(target)), target)
 
 

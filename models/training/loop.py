@@ -136,7 +136,7 @@ class _Run:
         mean = float(total) / steps_per_epoch
         if not np.isfinite(mean):
             raise FloatingPointError(
-                f"epoch {number}: expected a finite train loss, got {mean}; lower the learning rate"
+                f"epoch {number}: expected a finite train loss, got {mean}; lower train.learning_rate"
             )
         return mean, rate
 

@@ -45,9 +45,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as flat named tensors: `<parameter index>.<name>`."""
     state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{name}": torch.as_tensor(value) for index, slots in state.items() for name, value in slots.items()
-    }
+    slots = [(f"{index}.{name}", value) for index, named in state.items() for name, value in named.items()]
+    return {key: torch.as_tensor(value).clone() for key, value in slots}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

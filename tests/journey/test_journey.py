@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 pytestmark = pytest.mark.services
@@ -119,14 +120,23 @@ def test_killed_in_the_middle_of_training_it_goes_on_and_promotes_once(road: Any
     fits = road.home / "work" / "fit"
     road.wait_until(lambda: any(fits.glob("*/checkpoint.safetensors")), 120)
     time.sleep(1)
-    os.killpg(killed.pid, signal.SIGKILL)
+    os.kill(killed.pid, signal.SIGKILL)  # it alone: what it started is left behind, and swept by the next run
     killed.wait()
     held = {path.parent.name for path in fits.glob("*/checkpoint.safetensors")}
     assert held
     outcome = json.loads(road.call(*words).stdout)
     assert outcome["verdict"] in ("promoted", "refused")
     assert not list(fits.glob("*/checkpoint.safetensors"))
+    assert not [process for process in psutil.process_iter() if _is_of(process, road.home)]
     entries = road.ask("history", "ring_killed")
     assert len([entry for entry in entries if entry["action"] == "register"]) == 1
     assert len([entry for entry in entries if entry["action"] == "promote"]) <= 1
     assert road.ask("doctor")["ok"]
+
+
+def _is_of(process: psutil.Process, home: Path) -> bool:
+    """Whether a run in this HOME started it."""
+    try:
+        return process.environ().get("ROADWORTHY_RUN", "").startswith(f"{home}|")
+    except psutil.Error:
+        return False

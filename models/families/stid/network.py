@@ -32,12 +32,12 @@ class Mixing(nn.Module):
     def __init__(self, num_nodes: int, rank: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.gather = nn.Linear(num_nodes, rank, bias=False)
-        self.spread = nn.Linear(rank, num_nodes * num_heads, bias=False)
+        self.gather = nn.Parameter(torch.empty(rank, num_nodes).uniform_(-1, 1) / num_nodes**0.5)
+        self.spread = nn.Parameter(torch.empty(num_nodes * num_heads, rank).uniform_(-1, 1) / rank**0.5)
 
     def forward(self, past: Tensor) -> Tensor:
         """past: [B, N, F]; returns [B, N, heads F]."""
-        mixed = self.spread.weight @ (self.gather.weight @ past)  # [B, N heads, F]
+        mixed = self.spread @ (self.gather @ past)  # [B, N heads, F]
         return mixed.reshape(past.shape[0], past.shape[1], self.num_heads * past.shape[2])
 
 
@@ -105,5 +105,5 @@ class Stid(nn.Module):
                 (f"{path}.narrow.weight", 1, 0),
             ]
         if self.mixing is not None:
-            groups["mixing"] = [("mixing.gather.weight", 0, 0), ("mixing.spread.weight", 1, 0)]
+            groups["mixing"] = [("mixing.gather", 0, 0), ("mixing.spread", 1, 0)]
         return groups

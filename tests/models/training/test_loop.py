@@ -1,5 +1,6 @@
 """The loop: resume after a kill, early stop, schedules, refusals."""
 
+import runpy
 import shutil
 import signal
 import subprocess
@@ -22,16 +23,14 @@ PROGRAM = Path(__file__).with_name("killed_run.py")
 REPOSITORY = Path(__file__).parents[3]
 
 
-def run_program(folder: Path, kill_after: int) -> int:
-    command = [sys.executable, str(PROGRAM), str(folder), str(kill_after)]
-    return subprocess.run(command, cwd=REPOSITORY, env={"PYTHONPATH": str(REPOSITORY)}, check=False).returncode
-
-
 def test_killed_run_ends_with_the_same_bytes(tmp_path: Path):
-    assert run_program(tmp_path / "killed", kill_after=2) == -signal.SIGKILL
+    command = [sys.executable, str(PROGRAM), str(tmp_path / "killed"), "2"]
+    environment = {"PYTHONPATH": str(REPOSITORY)}
+    assert subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "killed" / CHECKPOINT).is_file() and not (tmp_path / "killed" / "done.json").exists()
-    assert run_program(tmp_path / "killed", kill_after=0) == 0
-    assert run_program(tmp_path / "whole", kill_after=0) == 0
+    run = runpy.run_path(str(PROGRAM))["run"]
+    run(tmp_path / "killed", 0)
+    run(tmp_path / "whole", 0)
     killed, whole = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("killed", "whole"))
     assert killed == whole
     histories = [read_history(tmp_path / name) for name in ("killed", "whole")]
@@ -81,6 +80,7 @@ def test_recipe_settings_train(digits, tmp_path: Path, settings):
     assert epochs[-1].train_loss < epochs[0].train_loss
 
 
+@pytest.mark.services  # a compiler is no server, but as slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_network_trains_and_is_given_back(digits, tmp_path: Path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
