@@ -1,4 +1,7 @@
-"""Data sets that users bring: read, checked and kept under HOME/data, then as good as the shipped ones."""
+"""Reads and checks the data sets that users bring, and keeps them under HOME/data.
+
+Once kept they are as good as the shipped ones.
+"""
 
 import re
 import shutil

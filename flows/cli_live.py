@@ -1,4 +1,7 @@
-"""Commands about what is on the road: promote, rollback, history, live, delete, package, serve, predict."""
+"""Holds the commands about what is on the road.
+
+They are promote, rollback, history, live, delete, package, serve and predict.
+"""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What people see: tables and progress on stderr, one JSON object on stdout when it is asked for."""
+"""Shows tables and progress on stderr, and one JSON object on stdout when it is asked for."""
 
 import json
 import sys

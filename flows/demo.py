@@ -1,4 +1,6 @@
-"""The main job on two products: real traffic counts and a simulated freeway, up to an answered request.
+"""Does the main job on two products, up to an answered request.
+
+One has real traffic counts, the other a simulated freeway.
 
 Writes HOME/demo.json. A second run finds every step done and only asks the services again.
 """

@@ -1,4 +1,7 @@
-"""Aliases, ledger, parcels and runs held against each other; with `fix`, what was moved is moved back and recorded."""
+"""Holds aliases, ledger, parcels and runs against each other.
+
+With `fix`, what was moved is moved back and recorded.
+"""
 
 from dataclasses import asdict
 from typing import Any

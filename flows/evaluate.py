@@ -1,4 +1,7 @@
-"""Every parcel judged through the predictor that serves; the cheapest that is not worse chosen; its gates."""
+"""Judges every parcel through the predictor that serves.
+
+The cheapest that is not worse is chosen and goes through its gates.
+"""
 
 import json
 from collections.abc import Mapping

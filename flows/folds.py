@@ -1,4 +1,7 @@
-"""k-fold evidence for the recipe's model: blocked in time for forecasts, stratified by class for images."""
+"""Gathers k-fold evidence for the recipe's model.
+
+The folds are blocked in time for forecasts and stratified by class for images.
+"""
 
 from dataclasses import asdict
 from pathlib import Path

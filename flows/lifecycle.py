@@ -1,4 +1,7 @@
-"""The main job on one screen: raw data to a promoted, packaged model, or a refusal with its reasons."""
+"""Takes raw data to a promoted, packaged model, or to a refusal with its reasons.
+
+This is the main job on one screen.
+"""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a lifecycle says at its end: one JSON object, the same for people, scripts and Prefect."""
+"""Says how a lifecycle ended: one JSON object, the same for people, scripts and Prefect."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,7 @@
-"""Raw data to an immutable, content-hashed snapshot; and which recipe runs on which data set."""
+"""Turns raw data into an immutable, content-hashed snapshot.
+
+It also says which recipe runs on which data set.
+"""
 
 import hashlib
 import importlib

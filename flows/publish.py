@@ -1,4 +1,7 @@
-"""Progress and results where people look: the terminal, and Prefect's artifacts of the flow run."""
+"""Puts progress and results where people look.
+
+That is the terminal, and Prefect's artifacts of the flow run.
+"""
 
 import time
 from types import TracebackType

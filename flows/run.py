@@ -1,4 +1,4 @@
-"""Runs a lifecycle from the command line: at once when nothing changed, through Prefect otherwise."""
+"""Runs a lifecycle from the command line: at once if nothing changed, else through Prefect."""
 
 import time
 from collections.abc import Mapping

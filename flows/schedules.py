@@ -1,4 +1,4 @@
-"""What runs when: the deployments of `prefect.yaml`, and the worker that executes their runs.
+"""Says what runs when: `prefect.yaml`'s deployments and the worker that executes their runs.
 
 The worker is a program of the local group (`python -m flows.schedules`). Before it takes the first run it applies the
 deployments and settles what a killed worker left: a flow without a worker is ended and its run is CRASHED, so that no

@@ -1,4 +1,4 @@
-"""A step is computed once: its key names everything that goes in, its folder holds everything that comes out.
+"""A step is computed once: its key names all that goes in, its folder holds what comes out.
 
 The folder is built under HOME/work and copied to the object store as a whole, so after a `kill -9` a step is
 either whole or goes on from its checkpoint, and a second machine on the same store computes nothing again.

@@ -1,4 +1,7 @@
-"""Every candidate of a recipe, fitted: baselines, teacher, hard-label student, distilled student, pruned student."""
+"""Fits every candidate of a recipe.
+
+Baselines, teacher, hard-label student, distilled student, pruned student.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

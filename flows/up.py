@@ -1,4 +1,7 @@
-"""The local servers: Prefect with a worker, MLflow, and serving of every live product, as one supervised group."""
+"""Runs the local servers as one supervised group.
+
+They are Prefect with a worker, MLflow, and serving of every live product.
+"""
 
 from collections.abc import Mapping
 from typing import Any

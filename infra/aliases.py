@@ -1,4 +1,4 @@
-"""The one mover of aliases: projects what the ledger says onto MLflow, and sees when someone else moved them.
+"""Alone moves aliases: projects the ledger onto MLflow, and sees when others moved them.
 
 The tag `roadworthy.ledger_seq` on the registered model is written last, so an unfinished projection (finished quietly)
 is told from an alias moved behind our back (undone and recorded).

@@ -1,4 +1,4 @@
-"""Secret keys that are made once and stay: one file each under HOME/keys, readable by its owner only."""
+"""Makes secret keys once, for good: one file each in HOME/keys, readable by its owner only."""
 
 import secrets
 from pathlib import Path

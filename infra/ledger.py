@@ -1,4 +1,4 @@
-"""The audit ledger: append-only JSON Lines, each entry chained to the one before by its hash.
+"""Keeps the audit ledger: append-only JSON Lines, each entry hash-chained to the one before.
 
 What changes what is on the road (a promotion, a rollback, a restore) is written here before it takes effect, so the
 ledger is the commit point and the witness. A head file beside it holds the last digest: a tail cut off is found too.

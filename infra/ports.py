@@ -1,4 +1,7 @@
-"""Who holds a TCP port: asked before a server is started on it, so the answer names the culprit."""
+"""Says who holds a TCP port.
+
+It is asked before a server is started on the port, so the answer names the culprit.
+"""
 
 import errno
 import socket

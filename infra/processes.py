@@ -1,4 +1,7 @@
-"""Processes found by a mark in their environment: it survives the death of every parent and of every pid file."""
+"""Finds processes by a mark in their environment.
+
+The mark survives the death of every parent and of every pid file.
+"""
 
 import psutil
 

@@ -1,4 +1,7 @@
-"""Addresses that pass between flows: frozen, JSON, content-hashed. Never tensors, never frames."""
+"""Defines the addresses that pass between flows: frozen, JSON, content-hashed.
+
+Never tensors, never frames.
+"""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,6 @@
-"""The model registry: registration with evidence, promotion and rollback as transactions, a guarded delete.
+"""Keeps the model registry.
+
+It registers with evidence, promotes and rolls back as transactions, and deletes under guard.
 
 A transaction's commit point is its ledger entry, on the disk before any alias moves. Killed before it, the old state
 holds; killed after it, `reconcile` (run at the start of everything that follows) finishes the new one. Transactions

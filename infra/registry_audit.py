@@ -1,4 +1,7 @@
-"""What is not as the ledger says: moved aliases, lost versions and parcels, a broken chain, runs of dead processes."""
+"""Finds what is not as the ledger says.
+
+Moved aliases, lost versions and parcels, a broken chain, runs of dead processes.
+"""
 
 from __future__ import annotations
 

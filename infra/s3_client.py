@@ -1,4 +1,7 @@
-"""A bucket reached through boto3, with errors that say what, where and what to do. Never a secret in them."""
+"""Reaches a bucket through boto3, with errors that say what, where and what to do.
+
+There is never a secret in them.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

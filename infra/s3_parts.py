@@ -1,4 +1,4 @@
-"""Large objects in parts, side by side, both ways; after a kill the next attempt goes on with what is there.
+"""Moves large objects in parts, side by side, both ways; after a kill the next try goes on.
 
 boto3's transfer manager cannot go on after a kill, so these are requests of our own. An upload under way is noted in
 the store under `.pending/`, bound to name and content; parts that are there with the right MD5 are not sent again.

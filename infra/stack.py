@@ -1,4 +1,6 @@
-"""The local servers as one group: `up` starts and waits, `down` leaves nothing behind, `status` tells.
+"""Runs the local servers as one group.
+
+`up` starts and waits, `down` leaves nothing behind, `status` tells.
 
 Every process of the group carries ROADWORTHY_STACK=<digest of HOME> in its environment, so `down` also finds the
 children of a supervisord that was killed.

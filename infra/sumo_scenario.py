@@ -1,4 +1,4 @@
-"""What happens on the simulated freeway: demand, weather and incidents, all drawn from one seed.
+"""Draws what happens on the simulated freeway from one seed: demand, weather and incidents.
 
 Pure and deterministic: every day draws from streams of its own (scenario seed, day, topic), so a day looks the same
 whether it is generated alone, after a crash, or beside others. `infra.sumo` turns the result into traffic.

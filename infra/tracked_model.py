@@ -1,4 +1,6 @@
-"""A parcel as an MLflow model: signature, input example, loadable as `models:/…`, and byte for byte what is served.
+"""Logs a parcel as an MLflow model, byte for byte what is served.
+
+It has a signature and an input example and is loadable as `models:/…`.
 
 `mlflow.onnx.log_model` would write the graph anew and guess requirements for seconds. Here the parcel's own files lie
 in the model's folder, and nothing is imported but `onnx`: no torch, no pickle.

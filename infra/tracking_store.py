@@ -1,4 +1,4 @@
-"""Opens the MLflow store: SQLite under HOME, made whole or not at all, or a server over HTTP.
+"""Opens the MLflow store: SQLite under HOME, made whole or not at all, or an HTTP server.
 
 MLflow's 67 migrations on SQLite cost seconds of fsync, and a kill among them leaves a database that never opens again.
 So a new store is made beside its place, without syncing, and put there by one rename.

@@ -1,4 +1,6 @@
-"""Parcel to Bento: exactly the files that serve it, the packages it was tested with, and where it comes from.
+"""Turns a parcel into a Bento.
+
+In it are exactly the files that serve it, the packages it was tested with, and where it comes from.
 
 Not part of the Bento itself. The Bento holds the parcel, `release.json`, the service of its task and every module of
 ours that this service imports, found by reading the imports: nothing that trains, tracks or schedules gets in.

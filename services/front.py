@@ -1,4 +1,4 @@
-"""How the data plane gets in front of BentoML: a Service whose outermost ASGI application is ours.
+"""Puts the data plane in front of BentoML: a Service whose outermost ASGI app is ours.
 
 `Service.add_asgi_middleware` puts a layer *inside* BentoML's tracing, metrics and access-log layers (their cost stays);
 `service_class=` is the documented way to a Service of one's own, and what its `to_asgi` returns is what uvicorn calls.

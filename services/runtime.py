@@ -1,4 +1,4 @@
-"""Opens and verifies the parcel, warms it up, and holds what is served as one immutable state.
+"""Opens, verifies and warms up the parcel; holds what is served as one immutable state.
 
 Until `load()` has seen every hash match and the golden request reproduced there is no state, and nothing is predicted.
 A parcel that fails is not tried again: the process stays alive to say why on `/readyz`, and serves nothing.

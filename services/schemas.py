@@ -1,4 +1,4 @@
-"""The wire: the release record, the shape of every error, and OpenAPI made from the manifest.
+"""Defines the wire: release record, shape of every error, OpenAPI made from the manifest.
 
 `/docs.json` is not written by hand: the arrays' sizes, the sensors' names and the units come from the parcel that is
 served, and its golden request is the example. What a client generator reads is what `models.artifact.wire` checks.

@@ -1,4 +1,4 @@
-"""What a request must keep: array shape, time, nodes, range, missing share; refused in precise words.
+"""Refuses, in precise words, a request of wrong shape, time, nodes, range or missing share.
 
 Apart from `wire` because these know nothing of JSON: they check nested lists against a manifest.
 """

@@ -1,4 +1,7 @@
-"""Packs an ONNX graph, fresh from the exporter or quantised, into a parcel that verifies itself when it is opened."""
+"""Packs an ONNX graph into a parcel that verifies itself when it is opened.
+
+The graph is fresh from the exporter or quantised.
+"""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pruning: structured removes whole units, so layers get smaller; magnitude sets single weights to zero.
+"""Prunes: structured removes whole units, so layers shrink; magnitude zeroes single weights.
 
 A network that can lose units says which of its tensors share them: `prunable()` gives, by group, the places
 (tensor, dimension, offset) where one unit after another lies; the size of the first place is the number of units.

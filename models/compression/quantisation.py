@@ -1,4 +1,4 @@
-"""Static int8 quantisation of an exported graph with ONNX Runtime, calibrated on real samples.
+"""Quantises an exported graph to static int8 with ONNX Runtime, calibrated on real samples.
 
 Weights of matrix products, convolutions and embeddings become int8 per channel; what flows into them uint8 with ranges
 seen in calibration. What flows out of a product stays float, and so do scaling and residual sums: on a small

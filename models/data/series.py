@@ -1,4 +1,4 @@
-"""Data in memory: a multi-node series or labelled images, checked; unchecked they are `Raw…`."""
+"""Holds checked data in memory: multi-node series or labelled images; `Raw…` is unchecked."""
 
 from dataclasses import dataclass
 

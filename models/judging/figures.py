@@ -1,4 +1,7 @@
-"""Pictures that people look at before they let a model go on the road; PNG, without any global plotting state."""
+"""Draws the pictures that people look at before they let a model go on the road.
+
+They are PNG, made without any global plotting state.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

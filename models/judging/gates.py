@@ -1,4 +1,7 @@
-"""The inspection before a model goes on the road. A gate says what it saw; it does not raise, print or promote."""
+"""Inspects a model before it goes on the road.
+
+A gate says what it saw; it does not raise, print or promote.
+"""
 
 from collections.abc import Mapping
 

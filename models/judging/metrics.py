@@ -1,4 +1,4 @@
-"""Errors as sums and counts, so that what is missing never counts and batches add up to the whole.
+"""Sums and counts errors, so what is missing never counts and batches add up to the whole.
 
 Conventions, stored with every figure: "pooled" is over all horizon steps up to the last, "at-horizon" over the judged
 step alone, "per-image" over labelled images.

@@ -1,4 +1,7 @@
-"""What is known about a candidate, as frozen records: JSON both ways, every figure with its convention."""
+"""Records what is known about a candidate.
+
+The records are frozen, go to JSON and back, and give every figure with its convention.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Families that are fitted rather than trained: they go through the same door and yield one Epoch."""
+"""Fits families that need no training; they go through the same door and yield one Epoch."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

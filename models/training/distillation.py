@@ -1,4 +1,4 @@
-"""Distillation: the teacher's outputs, and for forecasts its hidden state, beside the labels.
+"""Distils: the teacher's outputs, and for forecasts its hidden state, join the labels.
 
 Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015 (soft targets with temperature).
 Romero et al.: FitNets, ICLR 2015 (hidden hints). What has no label is taught by the teacher alone, so unlabelled

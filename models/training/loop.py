@@ -1,4 +1,4 @@
-"""The training loop, the only one: a generator that yields one Epoch after another and can be killed at any time.
+"""Runs the only training loop: it yields Epoch after Epoch and can be killed at any time.
 
 Adam, AdamW or SGD, schedules, clipping, early stop on validation, a checkpoint every epoch. The caller logs.
 """

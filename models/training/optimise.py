@@ -1,4 +1,7 @@
-"""Optimisers and learning-rate schedules by recipe; a schedule is a function of the step, so it needs no state."""
+"""Makes optimisers and learning-rate schedules by recipe.
+
+A schedule is a function of the step, so it needs no state.
+"""
 
 import math
 from collections.abc import Iterable

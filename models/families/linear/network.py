@@ -1,4 +1,4 @@
-"""Ridge regression on the T past values, the profile at those steps and the profile at the target.
+"""Fits ridge regression on the T past values, the profile at those steps and at the target.
 
 Hoerl and Kennard: Ridge Regression: Biased Estimation for Nonorthogonal Problems, Technometrics 12(1), 1970. One weight
 vector per horizon step, shared by all nodes: on the Oregon counts a vector per node is worse (MAE 3.63 against 3.57).

@@ -1,4 +1,4 @@
-"""STID: a residual MLP per node over its past, told which node, which slot of the day and which weekday it is.
+"""STID is a residual MLP per node over its past, told the node, slot of the day and weekday.
 
 Shao, Zhang, Wang, Wei, Xu: Spatial-Temporal Identity: A Simple yet Effective Baseline for Multivariate Time Series
 Forecasting, CIKM 2022. Three deviations: the mask is an input, the output is a change from the last past value, and
