@@ -15,7 +15,7 @@ def simulate_freeway(shop: Workshop, name: str, days: int, stations: int, seed: 
 
     Raises UsageError when the extra `sim` is not installed.
     """
-    if find_spec("libsumo") is None:
+    if find_spec("sumo") is None:
         raise UsageError("SUMO is not installed; install the extra: .venv/bin/python -m pip install -e '.[sim]'")
     from infra.sumo import collect, generate
     from infra.sumo_scenario import FreewayScenario

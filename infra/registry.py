@@ -36,9 +36,9 @@ CUT = "\n\n… cut here; the whole of it is in the run."
 
 
 def check_product(product: str) -> str:
-    """The name itself. Raises ValueError for one that is not a plain name."""
+    """The name itself. Raises RegistryError for one that is not a plain name."""
     if not re.fullmatch(r"[a-z0-9_][a-z0-9_-]*", product):
-        raise ValueError(f"product: expected a-z, 0-9, _ and - (not first), got {product!r}")
+        raise RegistryError(f"product: expected a-z, 0-9, _ and - (not first), got {product!r}")
     return product
 
 

@@ -95,7 +95,7 @@ class Recipe(Frozen):
 
     task: Literal["forecast", "classify"]
     family: str
-    product: str
+    product: str = Field(pattern="^[a-z0-9_][a-z0-9_-]{0,62}$", description="the registered name")
     data: DataRecipe
     model: SerializeAsAny[FamilyConfig]
     student: SerializeAsAny[FamilyConfig] | None = None

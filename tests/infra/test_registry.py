@@ -34,7 +34,7 @@ def actions(registry: Registry) -> list[str]:
 
 @pytest.mark.parametrize("name", ["", "-a", "Oregon", "a/b", "a b", "a'"])
 def test_bad_names_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="product"):
+    with pytest.raises(RegistryError, match="product"):
         check_product(name)
 
 

@@ -1,6 +1,5 @@
 """The simulated freeway: a real SUMO run of one early hour, small enough for a test."""
 
-import importlib.util
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -16,7 +15,6 @@ from infra.sumo_scenario import FreewayScenario, demand_vph, incidents, sections
 TINY = FreewayScenario(
     num_days=2, num_stations=4, seed=7, hours=(6, 7), warm_up_min=15, length_km=5, num_interchanges=2
 )
-needs_sumo = pytest.mark.skipif(importlib.util.find_spec("sumo") is None, reason="the extra `sim` is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.sim
-@needs_sumo
 def test_schema_cadence_and_complete_grid(made: tuple[Path, Path]) -> None:
     frame = pl.read_parquet(made[1] / "freeway.parquet")
     assert dict(frame.schema) == {
@@ -46,7 +43,6 @@ def test_schema_cadence_and_complete_grid(made: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.sim
-@needs_sumo
 def test_values_are_traffic(made: tuple[Path, Path]) -> None:
     frame = pl.read_parquet(made[1] / "freeway.parquet")
     assert frame["speed_kmh"].drop_nulls().is_between(1, 140).all()
@@ -57,7 +53,6 @@ def test_values_are_traffic(made: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.sim
-@needs_sumo
 def test_flow_is_conserved_up_to_the_vehicles_on_the_way(made: tuple[Path, Path]) -> None:
     flow = pl.read_parquet(made[1] / "freeway.parquet").filter(pl.col("station") == "S01")["flow_vph"]
     entered = [trips(TINY, day) for day in range(2)]
@@ -66,7 +61,6 @@ def test_flow_is_conserved_up_to_the_vehicles_on_the_way(made: tuple[Path, Path]
 
 
 @pytest.mark.sim
-@needs_sumo
 def test_same_seed_same_day_and_another_seed_another(made: tuple[Path, Path], tmp_path: Path) -> None:
     first = pl.read_parquet(sumo.part_path(TINY, 1, made[0]))
     assert pl.read_parquet(sumo.simulate_day(TINY, 1, tmp_path)).equals(first)
@@ -74,7 +68,6 @@ def test_same_seed_same_day_and_another_seed_another(made: tuple[Path, Path], tm
 
 
 @pytest.mark.sim
-@needs_sumo
 def test_a_finished_part_is_not_computed_again(made: tuple[Path, Path]) -> None:
     before = {part: part.stat().st_mtime_ns for part in sumo.generate(TINY, made[0])}
     assert before == {part: part.stat().st_mtime_ns for part in sumo.generate(TINY, made[0])}

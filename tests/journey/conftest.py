@@ -19,7 +19,7 @@ import pytest
 COMMAND = [str(Path(sys.executable).with_name("roadworthy"))]
 SMALL = {
     "data.horizon_steps": 4, "train.num_epochs": 4, "distil.num_epochs": 4, "prune.num_epochs": 2,
-    "model.past_width": 48, "judge.num_resamples": 100,
+    "judge.num_resamples": 100,
 }  # fmt: skip
 
 

@@ -25,12 +25,12 @@ CARD = FamilyCard(
     source="Shao et al., Spatial-Temporal Identity, CIKM 2022",
     network="models.families.stid.network:Stid",
     config=StidConfig,
-    student=StidConfig(past_width=64, node_width=12, slot_width=8, weekday_width=4, num_layers=1),
+    student=StidConfig(past_width=56, node_width=12, slot_width=8, weekday_width=4),
     recipe={
         "train.num_epochs": 10,
         "train.learning_rate": 4e-3,
         "train.schedule": "one_cycle",
         "distil.num_epochs": 14,
-        "distil.learning_rate": 4e-3,
+        "distil.learning_rate": 6e-3,
     },
 )
