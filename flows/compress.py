@@ -8,9 +8,8 @@ import numpy as np
 
 from flows.session import Session
 from flows.steps import Done, key_of, once
-from flows.train import Variant, load, variants
+from flows.train import Variant, best_fit, load, variants
 from models import catalog
-from models.recipe import Recipe
 
 CODE = ("data", "tasks", "families", "compression", "artifact")
 PARCEL = "parcel"
@@ -19,14 +18,15 @@ NUM_PARITY = 64
 CALIBRATION_BATCH = 32
 
 
-def quantised(recipe: Recipe) -> list[tuple[str, str]]:
-    """(name, origin) of every int8 candidate: of each compressed student, or of the teacher where there is none."""
+def quantised(session: Session) -> list[tuple[str, str]]:
+    """(name, origin) of every int8 candidate: of the better student and of the pruned one; else of the teacher."""
+    recipe = session.recipe
     if not recipe.quantise.enabled or catalog.family(recipe.family).is_baseline:
         return []
     names = [variant.name for variant in variants(recipe)]
-    students: list[str] = [name for name in ("student_distilled", "student_pruned") if name in names]
-    origins = students or ["teacher"]
-    return [("student_int8" if name == "student_distilled" else f"{name}_int8", name) for name in origins]
+    students = [name for name in ("student_hard", "student_distilled") if name in names]
+    found = [("student_int8" if students else "teacher_int8", best_fit(session, students or ["teacher"]))]
+    return found + [(f"{name}_int8", name) for name in names if name.endswith("_pruned")]
 
 
 def pack(session: Session, variant: Variant) -> Done:
@@ -40,7 +40,7 @@ def pack(session: Session, variant: Variant) -> Done:
         samples = session.snapshot.samples("val")
         inputs = samples.take(np.arange(min(NUM_PARITY, len(samples)))).inputs
         with session.tracked(f"export {variant.name}", key, {"variant": variant.name}) as run:
-            exported = export(load(session, variant, fitted.folder), inputs, folder / MODEL)
+            exported = export(load(session, variant), inputs, folder / MODEL)
             notes = _pack(session, folder, variant.name, variant.family, fitted.notes["num_parameters"])
             figures = {"bytes": exported.num_bytes, "parity_difference": exported.difference}
             session.shop.tracking.log_metrics(run.run_id, figures)

@@ -68,7 +68,7 @@ def lifecycle(
         if until == "train":
             return publisher.steps_done()
         parcels = {one.name: step(f"export {one.name}", pack, session, one) for one in candidates}
-        for name, origin in quantised(full):
+        for name, origin in quantised(session):
             parcels[name] = step(f"quantise {name}", pack_int8, session, name, origin, parcels[origin])
         if until == "compress":
             return publisher.steps_done()

@@ -3,7 +3,7 @@
 Baselines, teacher, hard-label student, distilled student, pruned student.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,14 +24,17 @@ Role = Literal["plain", "distilled", "pruned"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One candidate: a family with a configuration, and how it gets its weights; `origin` is fitted before it."""
+    """One candidate: a family with a configuration, and how it gets its weights.
+
+    `origins` are fitted before it; it comes from the one with the least validation loss.
+    """
 
     name: str
     family: str
     config: FamilyConfig
     train: TrainRecipe
     role: Role = "plain"
-    origin: str = ""
+    origins: tuple[str, ...] = ()
 
     def params(self) -> dict[str, Any]:
         """What it is, as JSON."""
@@ -45,7 +48,7 @@ class Variant:
 
 
 def variants(recipe: Recipe) -> list[Variant]:
-    """All candidates to fit, each after the one it comes from.
+    """All candidates to fit, each after those it may come from.
 
     A baseline's recipe fits the baselines alone; the hard-label student is always there where students are.
     """
@@ -54,17 +57,17 @@ def variants(recipe: Recipe) -> list[Variant]:
     if card.is_baseline:
         return found
     found.append(Variant("teacher", recipe.family, recipe.model, recipe.train))
-    smallest = "teacher"
+    smallest: tuple[str, ...] = ("teacher",)
     if recipe.distil.enabled and recipe.student is not None:
         taught = {"num_epochs": recipe.distil.num_epochs, "learning_rate": recipe.distil.learning_rate}
         train = recipe.train.model_copy(update=taught)
         found.append(Variant("student_hard", recipe.family, recipe.student, train))
-        found.append(Variant("student_distilled", recipe.family, recipe.student, train, "distilled", "teacher"))
-        smallest = "student_distilled"
+        found.append(Variant("student_distilled", recipe.family, recipe.student, train, "distilled", ("teacher",)))
+        smallest = ("student_hard", "student_distilled")
     if recipe.prune.enabled:
-        origin = next(variant for variant in found if variant.name == smallest)
+        origin = next(variant for variant in found if variant.name in smallest)
         tuned = {"num_epochs": recipe.prune.num_epochs, "learning_rate": recipe.prune.learning_rate}
-        name = f"{smallest.partition('_')[0]}_pruned"
+        name = f"{smallest[0].partition('_')[0]}_pruned"
         found.append(
             Variant(name, recipe.family, origin.config, recipe.train.model_copy(update=tuned), "pruned", smallest)
         )
@@ -78,11 +81,11 @@ def competitors(recipe: Recipe) -> set[str]:
 
 def fit(session: Session, variant: Variant) -> Done:
     """The variant's weights, trained or found; killed, it goes on from its last checkpoint."""
-    recipe, origin = session.recipe, session.steps.get(f"fit {variant.origin}")
+    recipe, origin = session.recipe, best_fit(session, variant.origins)
     key = key_of(
         session.prepared.ref.digest,
         variant.params() | {"variant": variant.role},
-        origin.key if origin else "",
+        session.steps[f"fit {origin}"].key if origin else "",
         recipe.distil.model_dump() if variant.role == "distilled" else "",
         recipe.prune.model_dump() if variant.role == "pruned" else "",
         catalog.code_digest(*CODE),
@@ -92,24 +95,32 @@ def fit(session: Session, variant: Variant) -> Done:
         with session.tracked(f"fit {variant.name}", key, variant.params()) as run:
             network = _train(session, variant, origin, folder, run.run_id)
             from models.training.build import num_parameters
+            from models.training.checkpoint import read_history
+            from models.training.epoch import best_loss
 
-            session.shop.tracking.log_metrics(run.run_id, {"num_parameters": num_parameters(network)})
-            return {"num_parameters": num_parameters(network), "run_id": run.run_id}
+            figures = {"num_parameters": num_parameters(network), "best_val_loss": best_loss(read_history(folder))}
+            session.shop.tracking.log_metrics(run.run_id, figures)
+            return {**figures, "origin": origin, "run_id": run.run_id}
 
     return session.note(f"fit {variant.name}", once(session.shop, "fit", key, compute))
 
 
-def load(session: Session, variant: Variant, folder: Path) -> "nn.Module":
+def best_fit(session: Session, names: Iterable[str]) -> str:
+    """Which of these fitted candidates has the least validation loss; empty for none."""
+    return min(names, key=lambda name: float(session.steps[f"fit {name}"].notes["best_val_loss"]), default="")
+
+
+def load(session: Session, variant: Variant) -> "nn.Module":
     """The fitted network; a pruned one takes the sizes of its weights."""
     from models.training.loop import load_weights
 
-    network = _build(session, variant)
+    network, folder = _build(session, variant), session.steps[f"fit {variant.name}"].folder
     permanent = folder / PERMANENT
     load_weights(network, permanent if permanent.exists() else folder / "weights.safetensors")
     return network.eval()
 
 
-def _train(session: Session, variant: Variant, origin: Done | None, folder: Path, run_id: str) -> "nn.Module":
+def _train(session: Session, variant: Variant, origin: str, folder: Path, run_id: str) -> "nn.Module":
     import torch
 
     from models.compression.pruning import make_permanent, prune_network
@@ -117,16 +128,17 @@ def _train(session: Session, variant: Variant, origin: Done | None, folder: Path
     from models.training.loop import train
     from models.training.objective import TaskLoss
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if torch.cuda.is_available():  # on the CPU they are deterministic as they are, and this would slow them down
+        torch.use_deterministic_algorithms(True, warn_only=True)
     snapshot, recipe = session.snapshot, session.recipe
     scaler = snapshot.manifest.scaler
     network = _build(session, variant)
     task_loss = TaskLoss(recipe.task, variant.train.loss, scaler)
     objective: nn.Module = task_loss
-    if variant.role == "pruned" and origin is not None:
-        network = load(session, _named(recipe, variant.origin), origin.folder)
+    if variant.role == "pruned":
+        network = load(session, _named(recipe, origin))
         prune_network(network, recipe.prune)
-    elif variant.role == "distilled" and origin is not None:
+    elif variant.role == "distilled":
         objective = _teaching(session, variant, network, origin)
     samples = snapshot.samples("train"), snapshot.samples("val")
     for epoch in train(network, objective, *samples, variant.train, folder, judge=task_loss):
@@ -141,12 +153,12 @@ def _train(session: Session, variant: Variant, origin: Done | None, folder: Path
     return network
 
 
-def _teaching(session: Session, variant: Variant, network: "nn.Module", origin: Done) -> "nn.Module":
+def _teaching(session: Session, variant: Variant, network: "nn.Module", origin: str) -> "nn.Module":
     from models.training.build import example_inputs
     from models.training.distillation import distillation
 
     recipe, snapshot = session.recipe, session.snapshot
-    teacher = load(session, _named(recipe, variant.origin), origin.folder)
+    teacher = load(session, _named(recipe, origin))
     example = example_inputs(catalog.family(variant.family), snapshot.shape)
     scaler = snapshot.manifest.scaler
     return distillation(recipe.task, teacher, network, example, variant.train, recipe.distil, scaler)
@@ -172,10 +184,3 @@ def _baseline(recipe: Recipe, name: str) -> Variant:
     own = {key.partition(".")[2]: value for key, value in card.recipe.items() if key.startswith("train.")}
     train = TrainRecipe.model_validate({"device": recipe.train.device, "seed": recipe.train.seed, **own})
     return Variant(name, name, card.config(), train)
-
-
-def params_of(done: Mapping[str, Done]) -> dict[str, int]:
-    """Parameters by variant."""
-    return {
-        name.partition(" ")[2]: step.notes["num_parameters"] for name, step in done.items() if name.startswith("fit ")
-    }

@@ -46,6 +46,8 @@ def quantise(source: Path, target: Path, calibration: Iterator[Mapping[str, NDAr
     wished = (*PRODUCTS, *CONVOLUTION) if "Conv" in operators else PRODUCTS
     if not operators & {"MatMul", "Gemm", "Conv"}:
         raise ValueError(f"int8: expected MatMul, Gemm or Conv in {source.name}, got {', '.join(sorted(operators))}")
+    for number, node in enumerate(graph.graph.node):
+        node.name = node.name or f"node_{number}"  # ONNX Runtime leaves nodes out by name
     linear = _linear_products(graph)
     quantize_static(
         graph,

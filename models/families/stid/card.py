@@ -8,12 +8,12 @@ from models.catalog import FamilyCard, FamilyConfig
 class StidConfig(FamilyConfig):
     """Widths; the residual stream is the sum of past, node, slot and weekday widths."""
 
-    past_width: int = Field(default=160, ge=1)
+    past_width: int = Field(default=144, ge=1)
     node_width: int = Field(default=24, ge=1)
     slot_width: int = Field(default=16, ge=1)
     weekday_width: int = Field(default=8, ge=1)
     num_layers: int = Field(default=2, ge=1)
-    mixing_heads: int = Field(default=4, ge=0, description="mixtures of all nodes' past per node; 0: as the paper")
+    mixing_heads: int = Field(default=6, ge=0, description="mixtures of all nodes' past per node; 0: as the paper")
     mixing_rank: int = Field(default=32, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
@@ -25,12 +25,14 @@ CARD = FamilyCard(
     source="Shao et al., Spatial-Temporal Identity, CIKM 2022",
     network="models.families.stid.network:Stid",
     config=StidConfig,
-    student=StidConfig(past_width=56, node_width=12, slot_width=8, weekday_width=4),
+    student=StidConfig(past_width=56, node_width=12, slot_width=8, weekday_width=4, mixing_heads=4),
     recipe={
-        "train.num_epochs": 10,
-        "train.learning_rate": 4e-3,
+        "train.num_epochs": 8,
+        "train.learning_rate": 8e-3,
         "train.schedule": "one_cycle",
-        "distil.num_epochs": 14,
-        "distil.learning_rate": 6e-3,
+        "distil.num_epochs": 12,
+        "distil.learning_rate": 8e-3,
+        "prune.num_epochs": 4,
+        "prune.learning_rate": 2e-3,
     },
 )
