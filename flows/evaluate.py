@@ -22,7 +22,6 @@ from models import catalog
 from models.artifact.predictor import Predictor
 from models.data.snapshot import Snapshot
 from models.judging import gates
-from models.judging.bootstrap import Errors
 from models.judging.gates import Verdict
 from models.judging.measure import measure
 from models.judging.record import CandidateReport, Judged
@@ -192,9 +191,5 @@ def _log(session: Session, run_id: str, record: Mapping[str, Any], folder: Path)
     for run in (run_id, session.parent.run_id):
         tracking.log_table(run, "candidates", rows)
         tracking.log_figures(run, folder / "figures")
+        tracking.set_tags(run, {"mlflow.note.content": (folder / "card.md").read_text()})
     tracking.log_files(run_id, folder / "evaluation.json")
-
-
-def errors_of(done: Done, name: str) -> Errors:
-    """The per-sample errors of a candidate on the test split."""
-    return Errors.load(done.folder / f"errors_{name}.npy")

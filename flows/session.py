@@ -55,13 +55,21 @@ class Session:
     @cached_property
     def parent(self) -> "TrackedRun":
         """The lifecycle's run in MLflow, found again by its key after a kill."""
-        return self.shop.tracking.lifecycle_run(
+        tracking = self.shop.tracking
+        run = tracking.lifecycle_run(
             self.recipe.product,
             self.key,
             self.recipe.model_dump(mode="json"),
             {"roadworthy.data": self.prepared.ref.digest, "roadworthy.commit": self.commit},
             name=f"{self.recipe.name} on {self.recipe.data.name} {self.key[:6]}",
         )
+        if not run.finished:
+            data = self.snapshot.manifest
+            columns = dict.fromkeys(data.channels, "double") or {"pixels": "binary", "label": "long"}
+            profile = {"rows": data.num_rows, "missing_share": data.missing_share, "splits": data.splits}
+            source = f"{self.shop.config.store_uri}/{self.prepared.ref.key}"
+            tracking.log_dataset(run.run_id, data.name, data.digest, source, columns, profile)
+        return run
 
     @property
     def commit(self) -> str:

@@ -28,10 +28,13 @@ class Road:
     """The command in one HOME."""
 
     home: Path
+    ports: tuple[int, int, int]  # MLflow, Prefect, serving
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "ROADWORTHY_HOME": str(self.home), "COLUMNS": "160"}
+        names = ("ROADWORTHY_MLFLOW_PORT", "ROADWORTHY_PREFECT_PORT", "ROADWORTHY_SERVE_PORT")
+        ports = {name: str(port) for name, port in zip(names, self.ports, strict=True)}
+        return {**os.environ, **ports, "ROADWORTHY_HOME": str(self.home), "COLUMNS": "160"}
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -91,7 +94,7 @@ def write_ring(path: Path, num_days: int = 24, num_sensors: int = 6) -> Path:
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
     folder = tmp_path_factory.mktemp("road")
-    one = Road(folder / "home")
+    one = Road(folder / "home", (Road.free_port(), Road.free_port(), Road.free_port()))
     source = write_ring(folder / "ring.csv")
     words = ("--cadence", "15min", "--unit", "km/h", "--start", "2024-05-06")
     one.ask("data", "add", "ring", "--wide", str(source), *words)
