@@ -26,7 +26,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     view = Table(header_style="bold")
     for position, name in enumerate(columns):
         is_number = bool(rows) and isinstance(rows[0][position], int | float)
-        view.add_column(name, justify="right" if is_number else "left", overflow="fold")
+        view.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
         view.add_row(*(_text(cell) for cell in row))
     to.print(f"\n[bold]{title}[/]", highlight=False)

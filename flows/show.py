@@ -12,16 +12,16 @@ from models import catalog
 def show_outcome(outcome: Outcome) -> None:
     """Verdict, the sentence, every candidate, every gate."""
     title = f"{outcome.product}: candidates on the held-back test split ({outcome.convention})"
-    names = list(next(iter(outcome.metrics.values())))
+    names = [name for name in next(iter(outcome.metrics.values())) if not name.endswith("_pooled")]
     columns = ["candidate", *names, "kB", "p50 ms", "p99 ms", "rows/s"]
     rows = [
         [
             f"→ {name}" if name == outcome.candidate else name,
-            *metrics.values(),
+            *(metrics[metric] for metric in names),
             outcome.bytes[name] / 1000,
             outcome.latency_ms[name]["p50"],
             outcome.latency_ms[name]["p99"],
-            outcome.rows_per_second[name],
+            round(outcome.rows_per_second[name]),
         ]
         for name, metrics in outcome.metrics.items()
     ]
