@@ -5,6 +5,7 @@ Exit status: 0 done, 1 refused input or a failure with its reason, 2 wrong usage
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -162,8 +163,10 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=words, standalone_mode=True)
     except known_errors() as error:
         record: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if (findings := getattr(error, "findings", None)) is not None:
+            record["findings"] = [asdict(finding) for finding in findings]
         if "--json" in words:
             sys.stdout.write(json.dumps(record, indent=2) + "\n")
         console.err.print(f"[bold red]refused[/] {type(error).__name__}", highlight=False)
-        console.err.print(str(error), markup=False, highlight=False)
+        console.err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)

@@ -71,7 +71,8 @@ def add(
         return
     console.say(f"added [bold]{name}[/]: {record['summary']}")
     for finding in record["warnings"]:
-        console.say(f"  note: {finding}")
+        place = f"{finding['column']}, row {finding['row']}" if finding["row"] != "all" else finding["column"]
+        console.say(f"  note: {place}: expected {finding['expected']}, got {finding['got']}")
     recipe = "classify/cnn" if kind == "images" else "forecast/stid"
     console.say(f"next: roadworthy run {recipe} --data {name}")
 
