@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 PRODUCTS = ("MatMul", "Gemm", "Gather")  # quantised inside, float outside
 CURVES = ("Relu", "Sigmoid", "Tanh", "Gelu", "Erf", "Softmax", "LSTM", "GRU", "MaxPool")
@@ -49,6 +50,7 @@ def quantise(source: Path, target: Path, calibration: Iterator[Mapping[str, NDAr
     for number, node in enumerate(graph.graph.node):
         node.name = node.name or f"node_{number}"  # ONNX Runtime leaves nodes out by name
     linear = _linear_products(graph)
+    add_pre_process_metadata(graph)  # the exporter has folded constants and inferred shapes: no advice to do it
     quantize_static(
         graph,
         target,
@@ -109,4 +111,5 @@ def _without_remarks(model: Any) -> Any:
         node.ClearField("name")
         node.ClearField("metadata_props")
     model.graph.ClearField("value_info")
+    model.ClearField("metadata_props")
     return model
