@@ -1,8 +1,7 @@
 # Two commands do everything: `make demo` and `make test`.
-.PHONY: demo test test-fast test-services check venv venv-test lock screenshots bench up down clean
+.PHONY: demo test test-fast check venv venv-test lock screenshots bench up down clean
 
 PYTEST = .venv/bin/python -m pytest
-DEMO_ENV =
 
 demo: venv            ## two products, from raw data to an answered request
 	.venv/bin/roadworthy demo
@@ -29,7 +28,10 @@ venv-test:
 lock: venv            ## resolve again; needs uv in .tools
 	infra/deploy/lock.sh
 
-screenshots: venv-test
+bench: venv-test      ## after `make demo`: what compression bought
+	.venv/bin/python -m bench.compression --product freeway
+
+screenshots: venv-test  ## after `make demo` and `make up`: the README's pictures
 	.venv/bin/python docs/screenshots.py
 
 up: venv

@@ -1,5 +1,7 @@
 """The docs are under test: a command without documentation fails the suite."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,17 @@ def test_every_command_answers_help(name: str) -> None:
 def test_every_command_is_in_the_documentation(name: str) -> None:
     documents = (ROOT / "README.md").read_text() + (ROOT / "flows" / "README.md").read_text()
     assert f"roadworthy {name}" in documents
+
+
+SHOWN = re.findall(r"^\$ \.venv/bin/roadworthy (.+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+def test_the_tour_shows_commands() -> None:
+    assert len(SHOWN) > 8
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_every_command_of_the_tour_is_one_that_is_taken(line: str) -> None:
+    words = shlex.split(line, comments=True)
+    name = next(name for name in (" ".join(words[:2]), words[0]) if name in COMMANDS)
+    COMMANDS[name].make_context(name, words[len(name.split()) :])  # parses, and runs nothing
