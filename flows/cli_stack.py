@@ -51,7 +51,13 @@ def status(as_json: AsJson = False) -> None:
     from flows.up import programs
 
     shop = open_workshop()
-    record: dict[str, Any] = {"home": str(shop.home), "programs": programs(shop), "live": what_is_live(shop, "", None)}
+    record: dict[str, Any] = {
+        "home": str(shop.home),
+        "tracking_uri": shop.config.mlflow_uri,
+        "store": shop.config.store_uri,
+        "programs": programs(shop),
+        "live": what_is_live(shop, "", None),
+    }
     if as_json:
         console.emit(record)
         return
