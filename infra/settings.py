@@ -78,6 +78,7 @@ def environment(config: Settings) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": config.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is gone is said to be gone within seconds, not minutes
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
         # Half the cores, no spinning: threads waiting for a core that others use made an epoch four times longer.

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from infra import tracked_model, tracking
+from infra import tracked_model, tracking, tracking_store
 from infra.tracking import RunBusyError, TrackedRun, Tracking
 
 
@@ -167,6 +167,7 @@ def test_a_parcel_is_a_model_with_its_own_bytes(tracking: Tracking, run: Tracked
     inputs = {"x": np.full((2, 3), 4, "float32"), "mask": np.ones((2, 3), "float32")}
     more = {"name": "linear", "digest": "abc", "inputs": inputs, "outputs": inputs["x"] * 2, "metrics": {"mae": 3.5}}
     address = tracked_model.log_model_parcel(tracking, run, parcel, **more)
+    tracking_store.bind(tracking.config)  # MLflow's global address may still be another test's server
     assert tracked_model.log_model_parcel(tracking, run, parcel, **more) == address
     folder = Path(mlflow.artifacts.download_artifacts(address))
     assert (folder / "model.onnx").read_bytes() == (parcel / "model.onnx").read_bytes()
