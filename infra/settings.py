@@ -76,6 +76,7 @@ def environment(config: Settings) -> dict[str, str]:
         **TELEMETRY_OFF,
         **{name: str(path) for name, path in places.items()},
         "MLFLOW_TRACKING_URI": config.mlflow_uri,
+        "MLFLOW_REGISTRY_URI": config.mlflow_uri,
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is gone is said to be gone within seconds, not minutes

@@ -34,7 +34,9 @@ class Road:
     def environment(self) -> dict[str, str]:
         names = ("ROADWORTHY_MLFLOW_PORT", "ROADWORTHY_PREFECT_PORT", "ROADWORTHY_SERVE_PORT")
         ports = {name: str(port) for name, port in zip(names, self.ports, strict=True)}
-        return {**os.environ, **ports, "ROADWORTHY_HOME": str(self.home), "COLUMNS": "160"}
+        foreign = ("MLFLOW_", "PREFECT_", "BENTOML_", "ROADWORTHY_")  # what other tests left in this process
+        own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        return {**own, **ports, "ROADWORTHY_HOME": str(self.home), "COLUMNS": "160"}
 
     def start(self, *words: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
