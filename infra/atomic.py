@@ -69,6 +69,14 @@ def exclusive(path: Path) -> Iterator[BinaryIO]:
     while True:
         with path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            if _is_at(path, os.fstat(file.fileno()).st_ino):
                 yield file
                 return
+
+
+def _is_at(path: Path, inode: int) -> bool:
+    """Whether `path` still names this file; others may remove it at any moment, so it is asked once."""
+    try:
+        return path.stat().st_ino == inode
+    except FileNotFoundError:
+        return False
