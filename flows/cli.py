@@ -15,6 +15,7 @@ from flows.cli_data import app as data_app
 from flows.cli_live import app as live_app
 from flows.cli_stack import app as stack_app
 from flows.options import NO_SETTINGS, AsJson, Product, Recipe, Settings, known_errors, parse_settings
+from infra import settings as environment
 
 REFUSED = 3
 
@@ -160,6 +161,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: known errors become one clear message and exit status 1."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        environment.apply(environment.settings())  # before a command imports a library that would look around
         app(args=words, standalone_mode=True)
     except known_errors() as error:
         record: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}

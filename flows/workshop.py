@@ -64,4 +64,5 @@ def open_workshop() -> Workshop:
     """The workshop of this process; points every library at HOME and switches telemetry off first."""
     config = environment.settings()
     environment.apply(config)
+    config.folder.mkdir(parents=True, exist_ok=True)
     return Workshop(config)

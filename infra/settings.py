@@ -89,8 +89,7 @@ def environment(config: Settings) -> dict[str, str]:
 
 
 def apply(config: Settings, **extra: str) -> None:
-    """Make the folder and set the environment of this process; call before importing MLflow, Prefect or BentoML."""
-    config.folder.mkdir(parents=True, exist_ok=True)
+    """Set the environment of this process; call before importing MLflow, Prefect, BentoML or ONNX Runtime."""
     os.environ.update({**environment(config), **extra})
 
 

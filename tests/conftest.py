@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,14 @@ import pytest
 from pydantic import SecretStr
 
 from infra.atomic import write_atomic
-from infra.settings import Settings
+from infra.settings import TELEMETRY_OFF, Settings
+
+
+def pytest_configure() -> None:
+    """This process too is quiet, and leaves nothing in the user's own folders."""
+    home = tempfile.mkdtemp(prefix="roadworthy-tests-")
+    os.environ.update({**TELEMETRY_OFF, "PREFECT_HOME": f"{home}/prefect", "MPLCONFIGDIR": f"{home}/matplotlib"})
+
 
 SERVERS = ("master", "volume", "filer", "s3")
 BUCKET = "roadworthy-test"
