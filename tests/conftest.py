@@ -18,12 +18,9 @@ from pydantic import SecretStr
 from infra.atomic import write_atomic
 from infra.settings import TELEMETRY_OFF, Settings
 
-
-def pytest_configure() -> None:
-    """This process too is quiet, and leaves nothing in the user's own folders."""
-    home = tempfile.mkdtemp(prefix="roadworthy-tests-")
-    os.environ.update({**TELEMETRY_OFF, "PREFECT_HOME": f"{home}/prefect", "MPLCONFIGDIR": f"{home}/matplotlib"})
-
+# This process too is quiet and leaves nothing in the user's own folders; set before another conftest imports a library.
+_HOME = tempfile.mkdtemp(prefix="roadworthy-tests-")
+os.environ.update({**TELEMETRY_OFF, "PREFECT_HOME": f"{_HOME}/prefect", "MPLCONFIGDIR": f"{_HOME}/matplotlib"})
 
 SERVERS = ("master", "volume", "filer", "s3")
 BUCKET = "roadworthy-test"
