@@ -18,7 +18,7 @@ from models import catalog
 from models.catalog import UnknownNameError
 from models.data.card import DatasetCard
 from models.data.findings import BadDataError
-from models.data.prepare import prepare
+from models.data.prepare import prepare, raw_fingerprint
 from models.data.series import RawImages, RawSeries
 from models.data.snapshot import Snapshot, read_snapshot
 from models.recipe import Recipe, build
@@ -115,10 +115,5 @@ def read_raw(shop: Workshop, card: DatasetCard) -> RawSeries | RawImages:
 
 def _fingerprint(shop: Workshop, card: DatasetCard) -> str:
     if card.name in catalog.datasets():
-        files = importlib.import_module(f"models.datasets.{card.name}").fetch()
-    else:
-        files = sorted(path for path in added_folder(shop, card.name).iterdir() if path.is_file())
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+        return raw_fingerprint(importlib.import_module(f"models.datasets.{card.name}").fetch())
+    return raw_fingerprint(path for path in added_folder(shop, card.name).iterdir() if path.is_file())

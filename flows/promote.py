@@ -15,7 +15,7 @@ from flows.package import live_products, parcel_folder, snapshot_of
 from flows.session import Session
 from flows.steps import fetch_folder, key_of
 from flows.workshop import Workshop
-from infra.promotion import DELETE, PROMOTE, REGISTER, ROLLBACK, Evidence, entry_ref, standing
+from infra.promotion import DELETE, REGISTER, Evidence, entry_ref, standing, tenures
 from infra.refs import ModelRef
 from models.artifact.manifest import read_and_verify
 from models.artifact.predictor import Predictor
@@ -133,13 +133,9 @@ def what_is_live(shop: Workshop, product: str, at: str | None) -> list[dict[str,
     moment = _moment(at) if at else None
     rows = []
     for name in [product] if product else live_products(shop):
-        entries = shop.ledger.entries(name)
-        live = standing(entries, moment).live
-        if live is None:
-            continue
-        moves = [entry for entry in entries if entry.action in (PROMOTE, ROLLBACK) and entry_ref(entry) == live]
-        since = [entry.time for entry in moves if moment is None or datetime.fromisoformat(entry.time) <= moment]
-        rows.append({"product": name, "version": live.version, "digest": live.digest, "since": since[-1]})
+        held = tenures(shop.ledger.entries(name))
+        begun = [one for one in held if moment is None or datetime.fromisoformat(one["since"]) <= moment]
+        rows += [{"product": name, **{key: begun[-1][key] for key in ("version", "digest", "since")}}] if begun else []
     return rows
 
 

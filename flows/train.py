@@ -12,7 +12,7 @@ from flows.session import Session
 from flows.steps import Done, key_of, once
 from models import catalog
 from models.catalog import FamilyConfig
-from models.recipe import Recipe, TrainRecipe
+from models.recipe import Recipe, TrainRecipe, student_recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,8 +59,7 @@ def variants(recipe: Recipe) -> list[Variant]:
     found.append(Variant("teacher", recipe.family, recipe.model, recipe.train))
     smallest: tuple[str, ...] = ("teacher",)
     if recipe.distil.enabled and recipe.student is not None:
-        taught = {"num_epochs": recipe.distil.num_epochs, "learning_rate": recipe.distil.learning_rate}
-        train = recipe.train.model_copy(update=taught)
+        train = student_recipe(recipe.train, recipe.distil)
         found.append(Variant("student_hard", recipe.family, recipe.student, train))
         found.append(Variant("student_distilled", recipe.family, recipe.student, train, "distilled", ("teacher",)))
         smallest = ("student_hard", "student_distilled")
@@ -94,11 +93,14 @@ def fit(session: Session, variant: Variant) -> Done:
     def compute(folder: Path) -> dict[str, Any]:
         with session.tracked(f"fit {variant.name}", key, variant.params()) as run:
             network = _train(session, variant, origin, folder, run.run_id)
+            from models.compression.pruning import share_zero
             from models.training.build import num_parameters
             from models.training.checkpoint import read_history
             from models.training.epoch import best_loss
 
             figures = {"num_parameters": num_parameters(network), "best_val_loss": best_loss(read_history(folder))}
+            if variant.role == "pruned":
+                figures["share_zero"] = share_zero(network)
             session.shop.tracking.log_metrics(run.run_id, figures)
             return {**figures, "origin": origin, "run_id": run.run_id}
 

@@ -62,6 +62,11 @@ class DistilRecipe(Frozen):
     hint_weight: float = Field(0.1, ge=0, description="weight of hidden hints (FitNets 2015)")
 
 
+def student_recipe(train: TrainRecipe, distil: DistilRecipe) -> TrainRecipe:
+    """How students are trained, the hard-label one and the distilled one alike."""
+    return train.model_copy(update={"num_epochs": distil.num_epochs, "learning_rate": distil.learning_rate})
+
+
 class PruneRecipe(Frozen):
     """Structured pruning removes whole units; magnitude pruning zeroes single weights."""
 

@@ -121,7 +121,7 @@ class DataPlane:
             body, num_rows = served.predict(raw_body, prediction_id)
         except InputError as error:
             status = 400 if error.what == NOT_JSON else 422
-            raise Refusal(status, error.what, error.where, error.expected, error.got) from error
+            raise Refusal(status, **error.as_dict()) from error
         except Exception as error:  # the service edge: a client learns the id, the log the rest
             LOG.exception("prediction %s failed", prediction_id)
             raise Refusal(

@@ -15,11 +15,6 @@ from models.training.objective import TaskLoss
 from models.training.tensors import Tensors
 
 
-def student_recipe(train: TrainRecipe, distil: DistilRecipe) -> TrainRecipe:
-    """How students are trained, the hard-label one and the distilled one alike."""
-    return train.model_copy(update={"num_epochs": distil.num_epochs, "learning_rate": distil.learning_rate})
-
-
 def distillation(
     task: str,
     teacher: nn.Module,

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from models import catalog
-from models.recipe import DistilRecipe, TrainRecipe
+from models.recipe import DistilRecipe, TrainRecipe, student_recipe
 from models.training.build import build_network, example_inputs
-from models.training.distillation import distillation, student_recipe
+from models.training.distillation import distillation
 from models.training.loop import train
 from models.training.objective import TaskLoss
 from models.training.tensors import tensor_batches
