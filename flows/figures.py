@@ -41,7 +41,9 @@ def draw(session: Session, folder: Path, record: Mapping[str, Any], folders: Map
         parcel_digest=chosen.parcel_digest,
     )
     verdict = Verdict.model_validate(record["verdict"])
-    card = model_card(predictor.manifest, verdict, choice, reports, session.snapshot.manifest, lineage)
+    data, folds = session.snapshot.manifest, record["folds"] or {"folds": ()}
+    losses = [fold["val_loss"] for fold in folds["folds"]]
+    card = model_card(predictor.manifest, verdict, choice, reports, data, lineage, losses)
     (folder / "card.md").write_text(card)
 
 

@@ -1,6 +1,7 @@
 """The model card: what a reviewer needs to decide, on one page of markdown."""
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, pstdev
 
 from models.artifact.manifest import Manifest
 from models.data.card import Frozen
@@ -27,8 +28,12 @@ def model_card(
     reports: Sequence[CandidateReport],
     data: DataManifest,
     lineage: Lineage,
+    fold_losses: Sequence[float] = (),
 ) -> str:
-    """Verdict, sentence, candidates on the test split, gates, data, lineage, use and limits; markdown."""
+    """Verdict, sentence, candidates on the test split, gates, folds, data, lineage, use and limits; markdown.
+
+    fold_losses: of the recipe's model on each held-back fold of the train split, in the unit of its training loss.
+    """
     passed = "passed every gate" if verdict.passed else "did not pass its gates and is not promoted"
     parts = [
         f"# {manifest.product}: {verdict.candidate}",
@@ -37,6 +42,7 @@ def model_card(
         "" if verdict.passed else "\n".join(f"- {reason}" for reason in verdict.reasons),
         "## Candidates\n\n" + candidates_table(reports, choice.name),
         "## Gates\n\n" + gates_table(verdict),
+        "## Folds\n\n" + _folds(fold_losses) if fold_losses else "",
         "## Data\n\n" + _facts(_data(data)),
         "## Lineage\n\n" + _facts(_lineage(lineage, data)),
         "## Intended use\n\n" + _use(manifest),
@@ -70,6 +76,12 @@ def gates_table(verdict: Verdict) -> str:
     lines = ["| gate | | what was seen |", "| --- | --- | --- |"]
     lines += [f"| {item.gate} | {'pass' if item.passed else '**FAIL**'} | {item.reason} |" for item in verdict.results]
     return "\n".join(lines)
+
+
+def _folds(losses: Sequence[float]) -> str:
+    each = ", ".join(f"{loss:.4g}" for loss in losses)
+    spread = f"mean {fmean(losses):.4g}, sd {pstdev(losses):.2g}"
+    return f"Loss of the recipe's model on {len(losses)} held-back folds: {spread} ({each})."
 
 
 def _forecast_cells(report: CandidateReport) -> list[str]:

@@ -151,6 +151,9 @@ def test_card_holds_what_a_reviewer_needs(
         assert f"**Verdict: {word}.**" in page and choice.sentence in page
         assert "| **student** | **2.6" in page and "MAE 15 min ahead, km/h" in page
         assert toy_snapshot.manifest.digest in page and "roadworthy run forecast/stid --data toy" in page
+        assert "## Folds" not in page
+    page = card.model_card(manifest, verdict, choice, reports, toy_snapshot.manifest, lineage, [0.1, 0.3])
+    assert "2 held-back folds: mean 0.2, sd 0.1" in page
 
 
 def _shortened(judged: Judged) -> Judged:
