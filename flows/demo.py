@@ -13,9 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
-
-import httpx
 
 from flows import console
 from flows.outcome import Outcome
@@ -25,9 +24,10 @@ from flows.show import show_outcome, show_prediction
 from flows.workshop import Workshop, open_workshop
 from infra import settings as environment
 from infra.atomic import write_atomic
+from infra.ready import wait_for
 
 PRODUCTS = {"freeway": "forecast/stid", "oregon_counts": "forecast/stid"}
-READY_S = 60.0
+READY_S, STOP_S = 60.0, 20.0
 
 
 class NotServedError(RuntimeError):
@@ -86,13 +86,12 @@ def served(shop: Workshop, products: list[str]) -> Iterator[dict[str, str]]:
                 )
             running[product] = (process, f"http://{shop.config.host}:{port}")
         for product, (process, url) in running.items():
-            _wait_ready(product, process, url, logs / f"demo-{product}.log")
+            if not wait_for(f"{url}/readyz", READY_S, partial(_runs, process)):
+                said = (logs / f"demo-{product}.log").read_text()[-2000:]
+                raise NotServedError(f"{product}: not ready; the end of what it said:\n{said}")
         yield {product: url for product, (_, url) in running.items()}
     finally:
-        for process, _ in running.values():
-            os.killpg(process.pid, signal.SIGTERM)
-        for process, _ in running.values():
-            process.wait(timeout=READY_S)
+        _stop([process for process, _ in running.values()])
 
 
 def free_port(host: str) -> int:
@@ -102,17 +101,21 @@ def free_port(host: str) -> int:
         return int(one.getsockname()[1])
 
 
-def _wait_ready(product: str, process: "subprocess.Popen[bytes]", url: str, log: Any) -> None:
-    deadline = time.monotonic() + READY_S
-    with httpx.Client(timeout=5, trust_env=False) as client:
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                if client.get(f"{url}/readyz").is_success:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.1)
-    raise NotServedError(f"{product}: not ready after {READY_S:.0f} s; the end of {log}:\n{log.read_text()[-2000:]}")
+def _runs(process: "subprocess.Popen[bytes]") -> bool:
+    return process.poll() is None
+
+
+def _stop(processes: "list[subprocess.Popen[bytes]]") -> None:
+    """End those that still run, politely and then by force; one that died by itself is no error here."""
+    for process in processes:
+        if _runs(process):
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _product(outcome: Outcome, predictions: dict[str, dict[str, Any]]) -> dict[str, Any]:

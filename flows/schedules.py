@@ -10,13 +10,11 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
@@ -29,12 +27,14 @@ from prefect.utilities.callables import parameter_schema_from_entrypoint
 from prefect.workers.process import ProcessWorker
 
 from infra.processes import stop_marked
+from infra.ready import wait_for
 from infra.servers import PREFECT_SETTINGS, prefect_api
 from infra.settings import Settings, settings
 from infra.stack import stack_mark
 from infra.supervise import Program
 
 POOL = "roadworthy"
+SERVER_S = 120.0  # how long a worker waits for the Prefect server
 SOURCE = Path(__file__).parents[1]
 DEPLOYMENTS = SOURCE / "prefect.yaml"
 WITHOUT_WORKER = ("PENDING", "RUNNING", "CANCELLING")
@@ -96,7 +96,8 @@ def release(api_url: str, mark: Mapping[str, str]) -> int:
 def main(api_url: str, deployments: Path) -> None:
     """Wait for the server, settle, deploy, then become `prefect worker start`."""
     config = settings()
-    _wait_for(api_url)
+    if not wait_for(f"{api_url}/health", SERVER_S):
+        raise SystemExit(f"no Prefect server answers at {api_url} after {SERVER_S:.0f} s")
     num_runs = release(api_url, stack_mark(config))
     names = apply(api_url, config.folder / "run" / "flows", deployments)
     logger.info("%d runs of a killed worker settled; deployments: %s", num_runs, ", ".join(names))
@@ -163,19 +164,6 @@ def _schedule(entry: Mapping[str, Any]) -> DeploymentScheduleCreate:
     else:
         schedule = IntervalSchedule(interval=entry["interval"], timezone=zone)
     return DeploymentScheduleCreate(schedule=schedule, slug=entry.get("slug"), active=entry.get("active", True))
-
-
-def _wait_for(api_url: str, timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    with httpx.Client(timeout=5.0, trust_env=False) as client:
-        while time.monotonic() < deadline:
-            try:
-                if client.get(f"{api_url}/health").is_success:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.3)
-    raise SystemExit(f"no Prefect server answers at {api_url} after {timeout_s:.0f} s")
 
 
 if __name__ == "__main__":
