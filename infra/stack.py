@@ -184,10 +184,10 @@ class Stack:
 
 
 def _is_ready(program: Program, status: ProgramStatus | None, client: httpx.Client) -> bool:
-    if status is None or status.state not in ("STARTING", "RUNNING"):
+    if status is None or status.state != "RUNNING":  # supervisord calls it STARTING until it has stayed alive
         return False
     if not program.ready_url:
-        return status.state == "RUNNING"
+        return True
     try:
         answer = client.get(program.ready_url)
     except httpx.TransportError:
