@@ -7,6 +7,7 @@ switches off all telemetry.
 import os
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +51,37 @@ class Settings(BaseSettings):
 def settings() -> Settings:
     """The settings of this process; a wrong value raises pydantic's ValidationError naming the variable."""
     return Settings()
+
+
+class ServiceSettings(BaseSettings):
+    """`ROADWORTHY_SERVE_<NAME>`: what one serving process is told; it needs no HOME. Frozen once read."""
+
+    model_config = SettingsConfigDict(env_prefix="ROADWORTHY_SERVE_", frozen=True, extra="ignore")
+
+    auth: Literal["keys", "jwt", "off"] = Field(default="keys", description="`off` only where loopback is bound")
+    published_on: str = Field(default="", description="address a container's port is published on, for `auth=off`")
+    keys_file: Path | None = Field(default=None, description="hashes of API keys; read again when it changes")
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_jwks: str = Field(default="", description="the issuer's key set: a file or an https address")
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    signatures: Literal["required", "off"] = "required"
+    trusted_keys: Path | None = Field(default=None, description="public keys (PEM file or folder); empty: FOLDER/trust")
+    seal_key_file: Path | None = Field(default=None, description="opens sealed weights")
+    seal_key_command: str = Field(default="", description="prints the key that opens sealed weights, e.g. a KMS client")
+    grpc_port: int | None = None
+    batch_window_ms: float = Field(default=0.0, ge=0, description="how long a row may wait for others; 0: not at all")
+    deadline_ms: float = Field(default=250.0, gt=0, description="a request that would wait longer is answered 503")
+    max_connections: int = Field(default=1024, ge=1)
+    header_timeout_s: float = Field(default=10.0, gt=0, description="the whole head of a request must come in this")
+    body_timeout_s: float = Field(default=30.0, gt=0, description="the whole body of a request must come in this")
+    requests_per_minute: int = Field(default=0, ge=0, description="quota of a key that has none of its own; 0: none")
+    capture_folder: Path | None = Field(default=None, description="spool of captured predictions; empty: none")
+    capture_share: float = Field(default=1.0, ge=0, le=1)
+    capture_per_s: float = Field(default=50.0, ge=0, description="more than these in a second are not captured")
+    capture_masked: str = Field(default="", description="comma-separated inputs that are never captured")
+    audit_file: Path | None = Field(default=None, description="hash-chained ledger of refused and privileged calls")
 
 
 TELEMETRY_OFF = {
