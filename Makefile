@@ -6,12 +6,12 @@ PYTEST = .venv/bin/python -m pytest
 demo: venv            ## two products, from raw data to an answered request
 	.venv/bin/roadworthy demo
 
-test: venv-test check ## everything; SUITES="fast services sim browser" names the ones to run
+test: venv-test check ## everything; SUITES="fast services sim browser containers" names the ones to run
 	.ci/packages $(SUITES)
 	.ci/suites $(SUITES)
 
 test-fast: venv-test  ## under a minute, no server
-	$(PYTEST) -q -m "not services and not sim and not browser"
+	$(PYTEST) -q -m "not services and not sim and not browser and not containers"
 
 check: venv-test      ## style, types, floor plan
 	.venv/bin/ruff check .
@@ -28,8 +28,9 @@ venv-test:
 lock: venv            ## resolve again; needs uv in .tools
 	infra/deploy/lock.sh
 
-bench: venv-test      ## after `make demo`: what compression bought
+bench: venv-test      ## after `make demo`: what compression bought; serving beside its peers
 	.venv/bin/python -m bench.compression --product freeway
+	.venv/bin/python -m bench.serving
 
 screenshots: venv-test  ## after `make demo` and `make up`: the README's pictures
 	.venv/bin/python docs/screenshots.py

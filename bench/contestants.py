@@ -38,7 +38,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Contestant:
-    """`command` takes a port, and another for gRPC; `body` makes a request of so many rows; `ready` is asked until it answers."""
+    """`command` takes ports, the second for gRPC; `body` makes a request of so many rows; `ready` is polled."""
 
     name: str
     command: Callable[[int, int], Sequence[str]]
@@ -135,7 +135,8 @@ def started(found: Sequence[Contestant], logs: Path) -> Iterator[list[Running]]:
 @contextmanager
 def _start(one: Contestant, logs: Path) -> Iterator[Running]:
     port, grpc_port = free_port(), free_port()
-    environment = {**os.environ, **TELEMETRY_OFF, "OMP_NUM_THREADS": "1", **one.environment}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls `uvicorn` by name
+    environment = {**os.environ, **TELEMETRY_OFF, "PATH": path, "OMP_NUM_THREADS": "1", **one.environment}
     began = time.perf_counter()
     with (logs / f"{one.name}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -151,8 +152,10 @@ def _start(one: Contestant, logs: Path) -> Iterator[Running]:
         spent = time.perf_counter() - began
         yield Running(one, f"http://127.0.0.1:{port}{one.path}", grpc_port, psutil.Process(process.pid), spent)
     finally:
-        for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
-            child.kill()
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
         process.wait()
 
 

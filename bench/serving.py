@@ -1,8 +1,8 @@
 """How fast a promoted model answers, beside the ways in which other people would serve it, in one run, as ratios.
 
-Every contestant serves the same student of `forecast/stid` on `freeway` in one worker. They run at the same time and are
-loaded in turn, round after round, by a generator in a process of its own, so that noise meets all alike. The limit is
-the ONNX graph in a loop in one process.
+Every contestant serves the same student of `forecast/stid` on `freeway` in one worker. They run at the same time and
+are loaded in turn, round after round, by a generator in a process of its own, so that noise meets all alike. The limit
+is the ONNX graph in a loop in one process.
 
     .venv/bin/python -m bench.serving                    # about five minutes; trains the student once if HOME has none
     .venv/bin/python -m bench.serving --quick --json

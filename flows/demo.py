@@ -8,7 +8,6 @@ Writes HOME/demo.json. A second run finds every step done and only asks the serv
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from flows.show import show_outcome, show_prediction
 from flows.workshop import Workshop, open_workshop
 from infra import settings as environment
 from infra.atomic import write_atomic
+from infra.ports import free_port
 from infra.ready import wait_for
 
 PRODUCTS = {"freeway": "forecast/stid", "oregon_counts": "forecast/stid"}
@@ -92,13 +92,6 @@ def served(shop: Workshop, products: list[str]) -> Iterator[dict[str, str]]:
         yield {product: url for product, (_, url) in running.items()}
     finally:
         _stop([process for process, _ in running.values()])
-
-
-def free_port(host: str) -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
 
 
 def _runs(process: "subprocess.Popen[bytes]") -> bool:

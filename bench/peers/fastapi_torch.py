@@ -17,7 +17,7 @@ class Window(BaseModel):
     """One window."""
 
     time: str
-    values: list[list[float]]
+    values: list[list[list[float]]]
 
 
 class Body(BaseModel):

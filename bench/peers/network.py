@@ -35,6 +35,6 @@ def tensors(rows: list[dict[str, Any]], facts: dict[str, Any]) -> tuple[torch.Te
 
     x = torch.tensor([row["values"] for row in rows], dtype=torch.float32).reshape(len(rows), *facts["window"])
     times = [datetime.fromisoformat(row["time"]) for row in rows]
-    slots = [(time.hour * 60 + time.minute) // facts["cadence_min"] for time in times]
+    slots = [int((time.hour * 60 + time.minute) // facts["cadence_min"]) for time in times]
     clock = torch.tensor([[slot, time.weekday()] for slot, time in zip(slots, times, strict=True)])
     return x, torch.ones_like(x), clock
