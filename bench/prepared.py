@@ -44,7 +44,10 @@ def prepare(shop: Workshop) -> Model:
     index = np.arange(NUM_WINDOWS)
     batch, times = samples.take(index), read_snapshot(Path(facts["snapshot"])).windows("test").times(index)
     windows = tuple(
-        {"time": str(np.datetime64(times[row], "s")), "values": np.round(batch.inputs["x"][row].astype(float), 2).tolist()}
+        {
+            "time": str(np.datetime64(times[row], "s")),
+            "values": np.round(batch.inputs["x"][row].astype(float), 2).tolist(),
+        }
         for row in index
     )
     return Model(home, parcel, _release(shop, parcel), _mlflow(parcel, home / "mlflow-model"), windows)

@@ -21,7 +21,7 @@ def compare_protocols(ours: Running, model: Model, seconds: float, rounds: int) 
     """Requests a second of each, and binary and gRPC over JSON, paired by round."""
     manifest = read_and_verify(model.parcel)
     folder = model.folder / "bodies"
-    json_body, http_body, header_bytes, grpc_body = _bodies(manifest, model)
+    json_body, http_body, header_bytes, grpc_body = bodies(manifest, model)
     for name, content in (("json", json_body), ("v2", http_body), ("grpc", grpc_body)):
         (folder / f"100kB.{name}").write_bytes(content)
     base = ours.url.rpartition("/")[0]
@@ -68,7 +68,7 @@ def _rate(command: list[str], seconds: float) -> float:
     return float(found["requests_per_s"])
 
 
-def _bodies(manifest: Manifest, model: Model) -> tuple[bytes, bytes, int, bytes]:
+def bodies(manifest: Manifest, model: Model) -> tuple[bytes, bytes, int, bytes]:
     """JSON body, binary v2 body with the length of its JSON part, serialised ModelInferRequest."""
     from services.inference_pb2 import ModelInferRequest
 

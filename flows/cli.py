@@ -11,9 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from flows import console
+from flows.cli_access import audit_app, key_app
 from flows.cli_data import app as data_app
 from flows.cli_live import app as live_app
+from flows.cli_reproduce import app as reproduce_app
+from flows.cli_reproduce import capture_app
 from flows.cli_stack import app as stack_app
+from flows.cli_trust import app as trust_app
+from flows.cli_trust import watermark_app
 from flows.options import NO_SETTINGS, AsJson, Product, Recipe, Settings, known_errors, parse_settings
 from infra import settings as environment
 
@@ -26,8 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(data_app, name="data")
-for part in (live_app, stack_app):
+groups = {"data": data_app, "key": key_app, "audit": audit_app, "capture": capture_app, "watermark": watermark_app}
+for name, group in groups.items():
+    app.add_typer(group, name=name)
+for part in (live_app, trust_app, reproduce_app, stack_app):
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]

@@ -12,72 +12,117 @@ import httpx
 import numpy as np
 
 from flows import console
+from flows.capture import spool_folder
+from flows.live import live_model, live_products, parcel_folder
+from flows.local_key import key_header
 from flows.options import UsageError
 from flows.steps import fetch_folder
 from flows.workshop import Workshop
 from infra import settings as environment
-from infra.promotion import REGISTER, entry_ref, standing
+from infra.atomic import write_atomic
+from infra.ledger import Entry
+from infra.promotion import REGISTER, entry_ref
 from infra.refs import BentoRef, ModelRef
+from infra.settings import ServiceSettings
+from infra.signing import trusted_public_keys
 from models.artifact import wire
-from models.artifact.manifest import read_and_verify
+from models.artifact.manifest import Manifest, read_and_verify
 from models.artifact.predictor import Predictor
+from models.artifact.signature import key_id
 from models.data.snapshot import Snapshot, read_snapshot
-from services.bento import build, serve_command, serve_environment
+from services.bento import Beside, Model, build, serve_command, serve_environment
 from services.schemas import Release
+
+__all__ = ["answer", "live_model", "live_products", "package_live", "parcel_folder", "serve_live", "serving"]
 
 NUM_SHOWN = 8
 
 
-def live_products(shop: Workshop) -> list[str]:
-    """The names of all products that have a live version."""
-    names = {entry.product for entry in shop.ledger.entries()}
-    return sorted(name for name in names if name and standing(shop.ledger.entries(name)).live)
-
-
-def live_model(shop: Workshop, product: str) -> ModelRef:
-    """The live version, from the ledger; raises UsageError when there is none."""
-    live = standing(shop.ledger.entries(product)).live
-    if live is None:
-        known = ", ".join(live_products(shop)) or "none"
-        raise UsageError(f"product '{product}': nothing is live; live products: {known}")
-    return live
-
-
-def parcel_folder(shop: Workshop, digest: str) -> Path:
-    """The parcel, fetched from the object store when it is not here."""
-    return fetch_folder(shop, f"parcels/{digest}")
-
-
 def package_live(shop: Workshop, product: str) -> BentoRef:
-    """The Bento of the live version, built once. Raises UsageError, ParcelError, BentoError."""
-    live = live_model(shop, product)
-    folder = parcel_folder(shop, live.digest)
-    manifest = read_and_verify(folder)
-    registered = [e for e in shop.ledger.entries(product) if e.action == REGISTER and entry_ref(e) == live][-1]
-    release = Release(
-        product=product,
-        version=live.version,
+    """The Bento of the live version, signed, built once. Raises UsageError, ParcelError, BentoError."""
+    return package_version(shop, live_model(shop, product))
+
+
+def package_version(shop: Workshop, version: ModelRef) -> BentoRef:
+    """The Bento of a registered version. Raises UsageError, ParcelError, BentoError."""
+    folder = parcel_folder(shop, version.digest)
+    from flows.trust import signed  # which imports this module while its own imports of it are not moved to flows.live
+
+    signature, public_key = signed(shop, folder, version.digest)
+    model = Model(folder, release_of(shop, version, read_and_verify(folder)), signature)
+    tag, path = build(model, shop.home / "bentoml", Beside(trust={key_id(public_key)[:16]: public_key}))
+    return BentoRef(product=version.product, version=version.version, tag=tag, path=str(path))
+
+
+def release_of(shop: Workshop, version: ModelRef, manifest: Manifest) -> Release:
+    """Where a registered version comes from, as its service says it."""
+    registered = registration(shop, version)
+    return Release(
+        product=version.product,
+        version=version.version,
         run_id=registered.details["run_id"],
         data_hash=manifest.data_digest,
         code_commit=manifest.code_commit,
         evidence_digest=registered.details["evidence"],
-        parcel_digest=live.digest,
+        parcel_digest=version.digest,
     )
-    tag, path = build(folder, release, shop.home / "bentoml")
-    return BentoRef(product=product, version=live.version, tag=tag, path=str(path))
 
 
-def serving(shop: Workshop, bento: BentoRef, host: str, port: int) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of the service."""
-    home = shop.home / "bentoml"
-    return serve_command(Path(bento.path), host, port), serve_environment(environment.environment(shop.config), home)
+def registration(shop: Workshop, version: ModelRef) -> Entry:
+    """The ledger's entry about the registration of this version; raises UsageError when there is none."""
+    entries = shop.ledger.entries(version.product)
+    found = [one for one in entries if one.action == REGISTER and entry_ref(one) == version]
+    if not found:
+        raise UsageError(f"{version.product} version {version.version}: expected it in the ledger, got no registration")
+    return found[-1]
 
 
-def serve_live(shop: Workshop, product: str, host: str | None, port: int | None, *, as_json: bool = False) -> int:
+def serving(
+    shop: Workshop, bento: BentoRef, host: str, port: int, grpc_port: int | None = None, *, is_open: bool = False
+) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the service; `is_open` asks nobody for a key, which it does on loopback only."""
+    path = Path(bento.path)
+    extra = {**environment.environment(shop.config), **service_variables(shop, bento.product, is_open=is_open)}
+    return serve_command(path, host, port, grpc_port), serve_environment(extra, path, shop.home / "bentoml")
+
+
+def service_variables(shop: Workshop, product: str, *, is_open: bool = False) -> dict[str, str]:
+    """ROADWORTHY_SERVE_… of a service on this machine, where whoever starts it has not set them: keys, trust, audit."""
+    wanted = {
+        "keys_file": shop.home / "keys" / "api_keys.json",
+        "trusted_keys": published_trust(shop),
+        "audit_file": shop.home / "audit" / f"{product}.jsonl",
+        "capture_folder": spool_folder(shop, product),
+    }
+    given = ServiceSettings().model_fields_set
+    variables = {f"ROADWORTHY_SERVE_{name.upper()}": str(path) for name, path in wanted.items() if name not in given}
+    return {**variables, "ROADWORTHY_SERVE_AUTH": "off"} if is_open else variables
+
+
+def published_trust(shop: Workshop) -> Path:
+    """A folder with the public keys that this home believes, and with nothing else: a service may read all of it."""
+    folder = shop.home / "run" / "trust"
+    for public_key in trusted_public_keys(shop.home):
+        path = folder / f"{key_id(public_key)[:16]}.pem"
+        if not path.exists():
+            write_atomic(path, public_key)
+    return folder
+
+
+def serve_live(
+    shop: Workshop,
+    product: str,
+    host: str | None,
+    port: int | None,
+    grpc_port: int | None = None,
+    *,
+    is_open: bool = False,
+    as_json: bool = False,
+) -> int:
     """Become the service of what is live; returns only when it could not start."""
     bento = package_live(shop, product)
     host, port = host or shop.config.host, port or shop.config.serve_port
-    argv, extra = serving(shop, bento, host, port)
+    argv, extra = serving(shop, bento, host, port, grpc_port, is_open=is_open)
     if as_json:
         console.emit({**bento.model_dump(), "url": f"http://{host}:{port}"})
         sys.stdout.flush()
@@ -85,13 +130,18 @@ def serve_live(shop: Workshop, product: str, host: str | None, port: int | None,
     os.execve(argv[0], argv, environment.child_environment(shop.config, **extra))  # noqa: S606 - a fixed command
 
 
-def answer(shop: Workshop, product: str, file: Path | None = None, url: str = "") -> dict[str, Any]:
-    """One answered request; without `file` the last held-back window, with what really happened beside it."""
+def answer(
+    shop: Workshop, product: str, file: Path | None = None, url: str = "", *, send_key: bool = False
+) -> dict[str, Any]:
+    """One answered request; without `file` the last held-back window, with what really happened beside it.
+
+    This home's own key goes to a `url` on this machine, to others only with `send_key`.
+    """
     live = live_model(shop, product)
     folder = parcel_folder(shop, live.digest)
     example = None if file else last_window(shop, folder)
     body = _read(file) if file else json.dumps(example["request"]).encode() if example else b""
-    record = _ask(url, body) if url else _answer_here(folder, live, body)
+    record = _ask(url, body, key_header(shop, url, asked=send_key)) if url else _answer_here(folder, live, body)
     return {"product": product, **record, **(_beside(example, record) if example else {})}
 
 
@@ -125,11 +175,10 @@ def _answer_here(folder: Path, live: ModelRef, body: bytes) -> dict[str, Any]:
     return {**answered, "model_version": f"{live.product}/{live.version}", "prediction_id": stamp}
 
 
-def _ask(url: str, body: bytes) -> dict[str, Any]:
+def _ask(url: str, body: bytes, key: Mapping[str, str]) -> dict[str, Any]:
+    headers = {"content-type": "application/json", **key}
     try:
-        response = httpx.post(
-            f"{url.rstrip('/')}/predict", content=body, headers={"content-type": "application/json"}, timeout=30
-        )
+        response = httpx.post(f"{url.rstrip('/')}/predict", content=body, headers=headers, timeout=30)
     except httpx.TransportError as error:
         raise UsageError(f"{url}: expected a running service, got {error}; start one: roadworthy serve") from error
     record: dict[str, Any] = response.json()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -54,18 +55,18 @@ class ProgramStatus:
     since: datetime | None
 
 
-def stack_mark(config: Settings) -> dict[str, str]:
-    """What every process of this HOME's group carries in its environment."""
-    return {"ROADWORTHY_STACK": hashlib.sha256(str(config.folder).encode()).hexdigest()[:16]}
+def stack_mark(config: Settings, folder: Path | None = None) -> dict[str, str]:
+    """What every process of a group carries in its environment: HOME's own, or the one whose files are in `folder`."""
+    return {"ROADWORTHY_STACK": hashlib.sha256(str(folder or config.folder).encode()).hexdigest()[:16]}
 
 
 class Stack:
-    """The group of one HOME; its files are in HOME/run, its logs in HOME/run/logs."""
+    """The group of one HOME, its files in HOME/run, or a group of its own in `folder`; logs are in `logs` there."""
 
-    def __init__(self, config: Settings) -> None:
+    def __init__(self, config: Settings, folder: Path | None = None) -> None:
         self.config = config
-        self.folder = config.folder / "run"
-        self.mark = stack_mark(config)
+        self.folder = folder or config.folder / "run"
+        self.mark = stack_mark(config, folder)
 
     def up(
         self,
@@ -177,7 +178,7 @@ class Stack:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One `up` or `down` of a HOME at a time."""
+        """One `up` or `down` of a group at a time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with FileLock(self.folder / "stack.lock"):
             yield

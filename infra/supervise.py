@@ -29,6 +29,8 @@ class Program:
 
     `environment` is added to that of the group. It is ready when `ready_url` answers 2xx with `ready_text` in it, or,
     without one, when it has stayed alive for a second. `url` is what people open; `port` is the one it listens on.
+    `settle_s`: an end within so many seconds after its start counts as one that did not start; None: 10 where it has a
+    `ready_url`, else 1.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Program:
     ready_url: str = ""
     ready_text: str = ""
     priority: int = 500
+    settle_s: int | None = None
 
 
 class SupervisorError(RuntimeError):
@@ -111,13 +114,13 @@ def _answers(supervisor: Any) -> bool:
 
 
 def _section(program: Program) -> list[str]:
-    slow = bool(program.ready_url)
+    settle_s = program.settle_s or (10 if program.ready_url else 1)
     settings = {
         "command": shlex.join(program.argv),
         "environment": ",".join(f"{name}={_quoted(value)}" for name, value in sorted(program.environment.items())),
         "priority": str(program.priority),
         "autorestart": "true",
-        "startsecs": "10" if slow else "1",
+        "startsecs": str(settle_s),
         "startretries": "2",
         "stopwaitsecs": "15",
         "stopasgroup": "true",

@@ -2,8 +2,9 @@
 
 In it are exactly the files that serve it, the packages it was tested with, and where it comes from.
 
-Not part of the Bento itself. The Bento holds the parcel, `release.json`, the service of its task and every module of
-ours that this service imports, found by reading the imports: nothing that trains, tracks or schedules gets in.
+Not part of the Bento itself. The Bento holds the parcel and its signature, the keys to believe, `release.json`, and
+every module of ours that the serving process imports, found by reading the imports: nothing that trains, tracks or
+schedules gets in.
 """
 
 import ast
@@ -12,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -19,16 +21,21 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from infra.settings import TELEMETRY_OFF
-from models.artifact.manifest import CARD_FILE, read_and_verify
+from models.artifact.manifest import CARD_FILE, Manifest, read_and_verify
 from services.schemas import Release
 
 SOURCES = Path(__file__).resolve().parents[1]
-PACKAGES = ("services", "models")
-BASE_IMAGE = "python:3.11-slim"
-# What the served modules import, and what makes uvicorn fast.
-REQUIREMENTS = (
-    "bentoml", "httptools", "msgspec", "numpy", "onnxruntime", "prometheus-client", "pydantic", "uvicorn", "uvloop",
+PACKAGES = ("services", "models", "infra")
+PROCESS = "services.main"
+DATA_FILES = ("*.html", "*.proto")
+BASE_IMAGE = "docker.io/library/python:3.11-slim"
+# What the serving process imports, and what makes uvicorn fast. An image holds these and what they require.
+SERVED = (
+    "argon2-cffi", "arro3-core", "arro3-io", "cryptography", "filelock", "grpcio", "grpcio-health-checking",
+    "grpcio-reflection", "httptools", "msgspec", "numpy", "onnxruntime", "orjson", "pillow", "prometheus-client",
+    "protobuf", "pydantic", "pydantic-settings", "pyjwt", "uvicorn", "uvloop",
 )  # fmt: skip
+REQUIREMENTS = ("bentoml", *SERVED)  # `bentoml serve` needs the first as well
 DRAIN_S = 10
 
 
@@ -36,25 +43,58 @@ class BentoError(RuntimeError):
     """The parcel and the release do not belong together, or a module that must not be served would be."""
 
 
+@dataclass(frozen=True)
+class Model:
+    """One model to serve: its parcel, which release of which product it is, and the signature over the parcel."""
+
+    parcel: Path
+    release: Release
+    signature: bytes = b""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a Bento holds beside its default model.
+
+    trust: public keys (PEM) by name; models: further models and versions; plan, plan_signature: service.json and the
+    signature over it
+    """
+
+    trust: Mapping[str, bytes] = field(default_factory=dict)
+    models: tuple[Model, ...] = ()
+    plan: bytes = b""
+    plan_signature: bytes = b""
+
+
 def build(
-    parcel: Path, release: Release, bentoml_home: Path, sources: Path = SOURCES, base_image: str = BASE_IMAGE
+    model: Model,
+    bentoml_home: Path,
+    beside: Beside | None = None,
+    sources: Path = SOURCES,
+    base_image: str = BASE_IMAGE,
 ) -> tuple[str, Path]:
     """Tag and folder of the Bento of this release; built once, found again when it is whole.
 
     Changes the working directory while it builds (BentoML does): one build at a time in a process.
-    Raises BentoError, and ParcelError when the parcel is not as its manifest says.
+    Raises BentoError, and ParcelError when a parcel is not as its manifest says.
     """
-    manifest = read_and_verify(parcel)
-    if manifest.digest() != release.parcel_digest:
-        raise BentoError(f"release {release.product}/{release.version} is of another parcel: {release.parcel_digest}")
+    manifest, release = _checked(model), model.release
     version = f"v{release.version}-{release.parcel_digest[:12]}"
     folder = bentoml_home / "bentos" / release.product.lower() / version
     with tempfile.TemporaryDirectory(prefix="staging-", dir=_made(bentoml_home / "tmp")) as staging:
-        stage(parcel, release, sources, f"services.{manifest.task}", Path(staging))
+        stage(model, beside or Beside(), sources, f"services.{manifest.task}", Path(staging))
         if not _is_whole(folder, Path(staging)):
             shutil.rmtree(folder, ignore_errors=True)
             _pack(Path(staging), manifest.task, release, version, bentoml_home, base_image)
     return f"{release.product.lower()}:{version}", folder
+
+
+def _checked(model: Model) -> Manifest:
+    manifest = read_and_verify(model.parcel)
+    release = model.release
+    if manifest.digest() != release.parcel_digest:
+        raise BentoError(f"release {release.product}/{release.version} is of another parcel: {release.parcel_digest}")
+    return manifest
 
 
 def _pack(staging: Path, task: str, release: Release, version: str, bentoml_home: Path, base_image: str) -> None:
@@ -83,14 +123,40 @@ def _pack(staging: Path, task: str, release: Release, version: str, bentoml_home
     )
 
 
-def stage(parcel: Path, release: Release, sources: Path, module: str, folder: Path) -> None:
-    """Put everything that the Bento holds into `folder`."""
-    shutil.copytree(parcel, folder / "parcel")
-    (folder / "release.json").write_text(release.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    for path in imported_files(sources, module):
+def stage(model: Model, beside: Beside, sources: Path, module: str, folder: Path) -> None:
+    """Put everything that the Bento holds into `folder`: what PROCESS and `module` import, and the models."""
+    _stage_model(model, folder)
+    for further in beside.models:
+        _checked(further)
+        _stage_model(further, folder / "models" / further.release.product / str(further.release.version))
+    for name, key in sorted(beside.trust.items()):
+        _written(folder / "trust" / f"{name}.pem", key)
+    for name, content in (("service.json", beside.plan), ("service.sig", beside.plan_signature)):
+        if content:
+            _written(folder / name, content)
+    for path in served_files(sources, PROCESS, module):
         target = folder / path.relative_to(sources)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
+
+
+def _stage_model(model: Model, folder: Path) -> None:
+    shutil.copytree(model.parcel, folder / "parcel")
+    _written(folder / "release.json", model.release.model_dump_json(indent=2).encode() + b"\n")
+    if model.signature:
+        _written(folder / "parcel.sig", model.signature)
+
+
+def _written(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def served_files(sources: Path, *modules: str) -> list[Path]:
+    """The files of PACKAGES that importing these modules can reach, and the DATA_FILES beside them; sorted."""
+    code = {path for module in modules for path in imported_files(sources, module)}
+    data = {file for folder in {path.parent for path in code} for kind in DATA_FILES for file in folder.glob(kind)}
+    return sorted(code | data)
 
 
 def imported_files(sources: Path, module: str) -> list[Path]:
@@ -122,23 +188,33 @@ def pinned(names: Iterable[str]) -> list[str]:
     return sorted(pins.values())
 
 
-def serve_command(bento: Path, host: str = "127.0.0.1", port: int = 3000) -> list[str]:
-    """The command that serves a built Bento with one worker.
+def serve_command(bento: Path, host: str = "127.0.0.1", port: int = 3000, grpc_port: int | None = None) -> list[str]:
+    """The command that serves a built Bento, one process; with `serve_environment` it runs the Bento's own code.
 
-    SIGTERM to it drains (at most DRAIN_S) and ends the worker. Start it in a session of its own and signal the group to
-    end both at once; after `kill -9` of the parent alone the worker follows within a second or two.
+    SIGTERM to it drains (at most DRAIN_S) and ends it.
     """
+    options = ["--folder", str(bento / "src"), "--host", host, "--port", str(port)]
+    grpc = [] if grpc_port is None else ["--grpc-port", str(grpc_port)]
+    return [sys.executable, "-P", "-m", PROCESS, *options, *grpc]  # -P: not the code of the current folder
+
+
+def bentoml_command(bento: Path, host: str = "127.0.0.1", port: int = 3000) -> list[str]:
+    """The same service through `bentoml serve`, one worker: for those who run Bentos with BentoML's own tools."""
     options = ["--host", host, "--port", str(port), "--timeout-graceful-shutdown", str(DRAIN_S)]
     return [sys.executable, "-m", "bentoml", "serve", str(bento), *options]
 
 
-def serve_environment(environment: Mapping[str, str], bentoml_home: Path) -> dict[str, str]:
-    """The environment for `serve_command` on top of the caller's: one ONNX thread, no telemetry, state under HOME."""
+def serve_environment(environment: Mapping[str, str], bento: Path, bentoml_home: Path) -> dict[str, str]:
+    """The environment for both commands on top of the caller's: the Bento's code first, one ONNX thread, no telemetry.
+
+    More threads than one make single rows wait for each other.
+    """
     return {
         **environment,
         **TELEMETRY_OFF,
         "BENTOML_HOME": str(bentoml_home),
-        "OMP_NUM_THREADS": "1",  # more threads make single rows wait for each other
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(bento / "src"),
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -1,89 +1,163 @@
-"""Opens, verifies and warms up the parcel; holds what is served as one immutable state.
+"""Opens, verifies and warms up one release: what a request needs, as one immutable state.
 
-Until `load()` has seen every hash match and the golden request reproduced there is no state, and nothing is predicted.
-A parcel that fails is not tried again: the process stays alive to say why on `/readyz`, and serves nothing.
+Nothing is parsed before its signature holds, and nothing is predicted before every hash matches and the golden request
+is reproduced.
 """
 
 import logging
-import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from models.artifact import wire
-from models.artifact.manifest import GOLDEN_FILE, Manifest
-from models.artifact.predictor import Golden, Predictor
-from services.schemas import Release, openapi
+from infra.crypto import seal_key
+from infra.settings import ServiceSettings
+from models.artifact.ensemble import MeanPredictor
+from models.artifact.manifest import Manifest
+from models.artifact.predictor import Predictor
+from models.artifact.reader import Reader
+from models.artifact.signature import read_signed, trusted_keys
+from models.artifact.tensors import outputs
+from models.artifact.writer import Writer
+from services.batcher import Batcher
+from services.schemas import Overlay, Release, openapi
 
 LOG = logging.getLogger("roadworthy.serving")
 
-RELEASE_FILE = "release.json"
+RELEASE_FILE, PARCEL_FOLDER, SIGNATURE_FILE, TRUST_FOLDER = "release.json", "parcel", "parcel.sig", "trust"
 NUM_WARM_UPS = 3
 
 
 class RefusedParcelError(RuntimeError):
-    """The parcel is not the one that was released."""
+    """The parcel is not the one that was released, or does not fit what it is to be served with."""
 
 
 @dataclass(frozen=True)
+class Trust:
+    """What must hold for a folder to be opened; read once, so that a folder that comes later cannot vouch for itself.
+
+    keys: public keys (PEM); None: signatures are not looked at
+    """
+
+    keys: tuple[bytes, ...] | None = None
+    seal_key: bytes | None = None
+
+    @classmethod
+    def of(cls, folder: Path, settings: ServiceSettings) -> "Trust":
+        """As the settings say; raises SignatureError when there are no keys to trust, KeyFileError for a bad key."""
+        key = seal_key(settings.seal_key_file, settings.seal_key_command)
+        if settings.signatures == "off":
+            return cls(None, key)
+        return cls(tuple(trusted_keys(settings.trusted_keys or folder / TRUST_FOLDER)), key)
+
+
+@dataclass(frozen=True, eq=False)
 class Served:
-    """Everything a request needs; replaced whole, never changed."""
+    """Everything a request needs; replaced whole, never changed. `model_digest` is the parcel's, for a header."""
 
     release: Release
     manifest: Manifest
-    predictor: Predictor
+    predictor: Predictor | MeanPredictor
     openapi_json: bytes
+    batcher: Batcher
+    reader: Reader
+    writer: Writer
+    model_digest: bytes
+
+    @property
+    def name(self) -> str:
+        return self.release.product
 
     @property
     def model_version(self) -> str:
         return f"{self.release.product}/{self.release.version}"
 
+    async def infer(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """The named output tensors of checked inputs; raises Refusal 503 when overloaded."""
+        return outputs(self.manifest, await self.batcher.run(inputs))
+
     def predict(self, body: bytes, prediction_id: str) -> tuple[bytes, int]:
-        """The JSON answer to a JSON body, and its number of rows; raises wire.InputError."""
-        request = wire.parse_request(self.manifest, body)
-        answer = wire.answer(self.manifest, self.predictor.predict(request.inputs), request.is_list)
-        answer["model_version"] = self.model_version
-        answer["prediction_id"] = prediction_id
-        return msgspec.json.encode(answer), request.num_rows
+        """The JSON answer to a JSON body, and its number of rows, without waiting; raises wire.InputError."""
+        request = self.reader.read(body)
+        answered = outputs(self.manifest, self.predictor.predict(request.inputs))
+        return self.writer.body(answered, request.is_list, prediction_id), request.num_rows
+
+    def overlaid(self, overlay: Overlay) -> "Served":
+        """The same model answering in a tenant's words; raises RefusedParcelError for names that it does not have."""
+        known = {*self.manifest.nodes, *self.manifest.classes}
+        for name in (*overlay.labels, *overlay.thresholds):
+            if name not in known:
+                raise RefusedParcelError(f"overlay: expected names of {self.model_version}, got {name!r}")
+        if overlay.thresholds and self.manifest.task != "classify":
+            raise RefusedParcelError(f"overlay: {self.model_version} has no classes that a threshold could be for")
+        return replace(self, writer=Writer(self.manifest, self.model_version, overlay.labels, overlay.thresholds))
 
 
-class Runtime:
-    """The current state of one serving process: `served`, or the `reason` why there is none."""
+@dataclass(frozen=True, eq=False)
+class Ensemble(Served):
+    """A mean of served models, itself served."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` holds `parcel/` and `release.json`."""
-        self._folder = folder
-        self.served: Served | None = None
-        self.reason = "the parcel is not loaded yet"
-
-    def load(self) -> None:
-        """Verify, warm up, then serve; on any failure stay unready, log it and keep the reason."""
-        started = time.perf_counter()
-        try:
-            served = open_served(self._folder)
-        except Exception as error:  # the service edge: whatever a broken parcel raises, it must not be served
-            self.reason = f"{type(error).__name__}: {error}"
-            LOG.exception("refused to serve the parcel in %s", self._folder)
-            return
-        self.served, self.reason = served, ""
-        spent_ms = 1000 * (time.perf_counter() - started)
-        LOG.info(
-            "ready: %s, parcel %s, after %.0f ms", served.model_version, served.release.parcel_digest[:12], spent_ms
-        )
+    members: tuple[Served, ...] = ()
+    weights: tuple[float, ...] = ()
 
 
-def open_served(folder: Path) -> Served:
-    """The verified, warm state of `folder`; raises when anything is not as released."""
+BatcherOf = partial[Batcher]  # a Batcher with all but its first two arguments
+
+
+def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
+    """The verified, warm state of a folder with `parcel/`, its signature and `release.json`.
+
+    Raises ParcelError, SignatureError, RefusedParcelError or ValidationError when anything is not as released.
+    """
+    parcel, contents = folder / PARCEL_FOLDER, None
+    if trust.keys is not None:
+        _, contents = read_signed(parcel, folder / SIGNATURE_FILE, trust.keys)
     release = Release.model_validate_json((folder / RELEASE_FILE).read_bytes())
-    parcel = folder / "parcel"
-    predictor = Predictor.open(parcel)
+    predictor = Predictor.open(parcel, seal_key=trust.seal_key, contents=contents)
     manifest = predictor.manifest
     if manifest.digest() != release.parcel_digest:
         raise RefusedParcelError(f"parcel digest: expected {release.parcel_digest}, got {manifest.digest()}")
-    golden = msgspec.json.decode((parcel / GOLDEN_FILE).read_bytes(), type=Golden)
-    document = msgspec.json.encode(openapi(manifest, release, golden.request))
-    served = Served(release, manifest, predictor, document)
+    assert predictor.golden is not None
+    served = Served(release, manifest, predictor, **_parts(release, predictor, predictor.golden.request, batcher))
+    return _warm(served, predictor.golden.request)
+
+
+def open_ensemble(name: str, members: Sequence[Served], weights: Sequence[float], batcher: BatcherOf) -> Ensemble:
+    """A mean of these; raises ParcelError when they are not of one contract, RefusedParcelError for nested ones."""
+    parts = [one.predictor for one in members if isinstance(one.predictor, Predictor)]
+    if len(parts) != len(members):
+        raise RefusedParcelError(f"ensemble {name}: a member is an ensemble itself; name its members instead")
+    predictor, example = MeanPredictor.of(name, parts, weights), parts[0].golden
+    assert example is not None
+    max_body_bytes = min(one.release.max_body_bytes for one in members)
+    release = Release(product=name, version=1, parcel_digest=predictor.digest(), max_body_bytes=max_body_bytes)
+    ensemble = Ensemble(
+        release, predictor.manifest, predictor, **_parts(release, predictor, example.request, batcher),
+        members=tuple(members), weights=predictor.weights,
+    )  # fmt: skip
+    _warm(ensemble, example.request)
+    return ensemble
+
+
+def _parts(release: Release, predictor: Predictor | MeanPredictor, example: Any, batcher: BatcherOf) -> dict[str, Any]:
+    """What is made once of release and predictor."""
+    manifest = predictor.manifest
+    return {
+        "openapi_json": msgspec.json.encode(openapi(manifest, release, example)),
+        "batcher": batcher(predictor.predict, manifest.max_batch),
+        "reader": Reader(manifest),
+        "writer": Writer(manifest, f"{release.product}/{release.version}"),
+        "model_digest": release.parcel_digest.encode(),
+    }
+
+
+def _warm(served: Served, example: Any) -> Served:
+    body = msgspec.json.encode(example)
     for _ in range(NUM_WARM_UPS):
-        served.predict(msgspec.json.encode(golden.request), prediction_id="")
+        served.predict(body, prediction_id="")
     return served

@@ -33,9 +33,41 @@ class Release(BaseModel):
         return {name: str(getattr(self, name)) for name in names}
 
 
-def problem(what: str, where: str, expected: str, got: str) -> dict[str, Any]:
-    """The body of every answer that is not a prediction."""
-    return {"error": {"what": what, "where": where, "expected": expected, "got": got}}
+class Frozen(BaseModel):
+    """Refuses to be changed, and fields that nobody knows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EnsemblePlan(Frozen):
+    """The weighted mean of several served models of the same contract, served as a model of its own."""
+
+    members: tuple[str, ...] = Field(min_length=1, description="`model/version`, each served from the same folder")
+    weights: tuple[float, ...] = Field((), description="one for each member, as shares of their sum; empty: equal")
+
+
+class Overlay(Frozen):
+    """What one tenant gets on top of the signed models that all share."""
+
+    model: str = Field("", description="served where the tenant names no model; empty: the default")
+    version: str = ""
+    labels: dict[str, str] = Field({}, description="other names for nodes or classes in answers, by the model's")
+    thresholds: dict[str, float] = Field({}, description="probability that a class needs to become the label")
+
+
+class LoadLimits(Frozen):
+    """Calibrated when the release was packaged; a setting in the environment goes before."""
+
+    batch_window_ms: float | None = Field(None, ge=0)
+    deadline_ms: float | None = Field(None, gt=0)
+
+
+class ServicePlan(Frozen):
+    """What a release folder serves beyond its models; `service.json`, signed like a parcel."""
+
+    ensembles: dict[str, EnsemblePlan] = {}
+    tenants: dict[str, Overlay] = {}
+    limits: LoadLimits = LoadLimits()
 
 
 def openapi(manifest: Manifest, release: Release, example: dict[str, Any]) -> dict[str, Any]:

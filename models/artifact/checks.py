@@ -71,7 +71,7 @@ def check_window(
     `nodes` names the columns that came, in any order; None: they are in the manifest's order.
     `at` and `nodes_at` say where in the request both were.
     """
-    order = None if nodes is None else _columns(manifest, nodes, nodes_at)
+    order = None if nodes is None else columns(manifest, nodes, nodes_at)
     x = to_array(nested, at)
     shape = (manifest.past_steps, len(manifest.nodes), len(manifest.channels))
     if x.shape == shape[:2] and shape[2] == 1:
@@ -131,8 +131,8 @@ def check_time(manifest: Manifest, text: str, where: str) -> tuple[int, int]:
     return (time - midnight) // cadence, time.weekday()
 
 
-def _columns(manifest: Manifest, nodes: list[str], where: str) -> list[int]:
-    """Column of the request that holds each node of the manifest."""
+def columns(manifest: Manifest, nodes: list[str], where: str) -> list[int]:
+    """Column of the request that holds each node of the manifest; raises InputError."""
     for index, node in enumerate(nodes):
         if node not in manifest.node_index:
             raise InputError("unknown node", f"{where}[{index}]", f"one of {_names(manifest.nodes)}", repr(node[:60]))

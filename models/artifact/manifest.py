@@ -6,7 +6,7 @@ inputs only, without a clock or a path, so the same weights, recipe and data giv
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -106,33 +106,48 @@ def read_verified(folder: Path) -> tuple[Manifest, dict[str, bytes]]:
 
     Raises ParcelError for a manifest that is none, and for a file that is missing, changed or not in the manifest.
     """
-    manifest = _read_manifest(folder)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*")} - {MANIFEST_FILE}
-    if set(manifest.files) != PARCEL_FILES:
-        raise _refusal(folder, f"the manifest names {sorted(manifest.files)}, expected {sorted(PARCEL_FILES)}")
-    if missing := sorted(PARCEL_FILES - present):
-        raise _refusal(folder, f"{', '.join(missing)} missing")
-    if extra := sorted(present - PARCEL_FILES):
-        raise _refusal(folder, f"{', '.join(extra)} not in the manifest")
-    contents = {name: (folder / name).read_bytes() for name in sorted(PARCEL_FILES)}
-    for name, content in contents.items():
-        got = hashlib.sha256(content).hexdigest()
-        if got != manifest.files[name]:
-            raise _refusal(folder, f"{name} was changed: expected SHA-256 {manifest.files[name]}, got {got}")
-    return manifest, contents
+    contents = read_contents(folder)
+    manifest = parse_manifest(folder, contents)
+    return manifest, check_contents(folder, manifest, contents)
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST_FILE
-    if not path.is_file():
+def read_contents(folder: Path, expected: Set[str] = PARCEL_FILES) -> dict[str, bytes]:
+    """The bytes of the manifest and of exactly these files, by name, none of them checked; raises ParcelError."""
+    if not (folder / MANIFEST_FILE).is_file():
         raise _refusal(folder, f"{MANIFEST_FILE} missing")
-    raw_manifest = path.read_bytes()
+    _check_names(folder, {path.relative_to(folder).as_posix() for path in folder.rglob("*")}, expected)
+    return {name: (folder / name).read_bytes() for name in sorted({MANIFEST_FILE, *expected})}
+
+
+def parse_manifest(folder: Path, contents: Mapping[str, bytes]) -> Manifest:
+    """The manifest among these contents; raises ParcelError for one that is none. `folder` is what a message names."""
+    if MANIFEST_FILE not in contents:
+        raise _refusal(folder, f"{MANIFEST_FILE} missing")
     try:  # pydantic has no other way to say that text is no manifest, and a tampered one must end as a ParcelError
-        return Manifest.model_validate_json(raw_manifest)
+        return Manifest.model_validate_json(contents[MANIFEST_FILE])
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "text"
         raise _refusal(folder, f"{MANIFEST_FILE}, {place}: {first['msg']}") from error
+
+
+def check_contents(folder: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The parcel's files without the manifest, each as the manifest says; raises ParcelError."""
+    if set(manifest.files) != PARCEL_FILES:
+        raise _refusal(folder, f"the manifest names {sorted(manifest.files)}, expected {sorted(PARCEL_FILES)}")
+    _check_names(folder, contents.keys(), PARCEL_FILES)
+    for name in sorted(PARCEL_FILES):
+        got = hashlib.sha256(contents[name]).hexdigest()
+        if got != manifest.files[name]:
+            raise _refusal(folder, f"{name} was changed: expected SHA-256 {manifest.files[name]}, got {got}")
+    return {name: contents[name] for name in sorted(PARCEL_FILES)}
+
+
+def _check_names(folder: Path, present: Set[str], expected: Set[str]) -> None:
+    if missing := sorted(expected - present):
+        raise _refusal(folder, f"{', '.join(missing)} missing")
+    if extra := sorted(present - expected - {MANIFEST_FILE}):
+        raise _refusal(folder, f"{', '.join(extra)} not in the manifest")
 
 
 def _refusal(folder: Path, reason: str) -> ParcelError:

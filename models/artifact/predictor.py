@@ -14,7 +14,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from models.artifact import wire
-from models.artifact.manifest import GOLDEN_FILE, MODEL_FILE, Manifest, ParcelError, read_verified
+from models.artifact.manifest import GOLDEN_FILE, MODEL_FILE, Manifest, ParcelError
+from models.artifact.sealed import read_parcel
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +33,7 @@ class Predictor:
     num_bytes: size of `model.onnx`
     golden_difference: how far the golden request's answer was off when it was opened, as a share of its scale;
         at most `golden_tolerance`
+    golden: the request and the answer that were tried
     """
 
     manifest: Manifest
@@ -40,18 +42,27 @@ class Predictor:
     golden_tolerance: float
     _session: Any
     _names: tuple[str, ...]
+    golden: Golden | None = None
 
     @classmethod
-    def open(cls, folder: Path, num_threads: int = 1) -> "Predictor":
+    def open(
+        cls,
+        folder: Path,
+        num_threads: int = 1,
+        seal_key: bytes | None = None,
+        contents: Mapping[str, bytes] | None = None,
+    ) -> "Predictor":
         """Verify, load and try the parcel in `folder`; raises ParcelError, and then nothing of it was served.
 
+        seal_key: opens sealed weights
+        contents: the parcel's files where they were read already, e.g. while their signature was verified
         One thread: on a shared machine rows of small graphs are faster than their hand-over between threads.
         """
-        manifest, contents = read_verified(folder)
-        session = open_session(contents[MODEL_FILE], num_threads)
+        manifest, files = read_parcel(folder, seal_key, contents)
+        session = open_session(files[MODEL_FILE], num_threads)
         names = tuple(item.name for item in session.get_inputs())
-        golden = msgspec.json.decode(contents[GOLDEN_FILE], type=Golden)
-        untried = cls(manifest, len(contents[MODEL_FILE]), 0.0, golden.tolerance, session, names)
+        golden = msgspec.json.decode(files[GOLDEN_FILE], type=Golden)
+        untried = cls(manifest, len(files[MODEL_FILE]), 0.0, golden.tolerance, session, names, golden)
         difference = untried.difference_from(golden)
         if not difference <= golden.tolerance:  # NaN is refused too
             raise ParcelError(

@@ -13,14 +13,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from models.artifact.checks import InputError, check_batch, check_images, check_time, check_window
 from models.artifact.manifest import Manifest
+from models.artifact.tensors import outputs as named_outputs
+from models.artifact.writer import Writer
 
 __all__ = ["InputError", "Request", "answer", "build_request", "numbers", "parse_request"]
-
-_NUM_DIGITS = 6  # significant digits of an answer
 
 _Reading = float | None
 _Step = list[_Reading | list[_Reading]]  # [N] or [N][C]
@@ -64,19 +65,14 @@ def parse_request(manifest: Manifest, payload: bytes) -> Request:
 
 
 def answer(manifest: Manifest, outputs: NDArray[np.float32], is_list: bool) -> dict[str, Any]:
-    """The JSON-able answer to `outputs` [B, H, N] or [B, K]: one prediction, or a list of them when a list was sent."""
-    if manifest.task == "forecast":
-        predictions = _rounded(outputs)
-        return {
-            "predictions": predictions if is_list else predictions[0],
-            "units": manifest.units[0],
-            "horizon_min": [manifest.cadence_min * (step + 1) for step in range(manifest.horizon_steps)],
-            "nodes": list(manifest.nodes),
-        }
-    weights = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
-    shares = (weights / weights.sum(axis=1, keepdims=True)).round(_NUM_DIGITS).tolist()
-    labelled = [_labelled(manifest.classes, row) for row in shares]
-    return {"predictions": labelled if is_list else labelled[0], "units": "probability"}
+    """The answer to a graph's `outputs` [B, H, N] or [B, K]: one prediction, or a list of them when a list was sent.
+
+    Numbers have the digits that a service writes, the shortest that read back as the same float32.
+    """
+    writer = Writer(manifest)
+    predictions = writer.predictions(named_outputs(manifest, outputs), is_list)
+    said: dict[str, Any] = orjson.loads(b'{"predictions":%b,%b}' % (predictions, writer.facts))
+    return said
 
 
 def build_request(x: NDArray[np.float32], mask: NDArray[np.float32] | None = None, time: Any = None) -> dict[str, Any]:
@@ -135,19 +131,6 @@ def _stacked(rows: list[_Row], is_list: bool) -> Request:
 def _refuse_twice(body: _ForecastBody) -> None:
     if body.time is not None or body.nodes is not None:
         raise InputError("misplaced field", "body", "`time` and `nodes` inside `data`", "beside it")
-
-
-def _rounded(values: NDArray[np.float32]) -> Any:
-    """Nested lists with digits enough for the largest value, so an answer is short; not-a-number becomes null."""
-    largest = float(np.abs(values).max(initial=0.0))
-    num_decimals = _NUM_DIGITS - int(np.ceil(np.log10(largest))) if 0 < largest < np.inf else _NUM_DIGITS
-    return values.astype(np.float64).round(max(num_decimals, 0)).tolist()
-
-
-def _labelled(classes: tuple[str, ...], shares: list[float]) -> dict[str, Any]:
-    best = max(range(len(shares)), key=shares.__getitem__)
-    probabilities = dict(zip(classes, shares, strict=True))
-    return {"label": classes[best], "probability": shares[best], "probabilities": probabilities}
 
 
 def _decode(payload: bytes, body: Any) -> Any:

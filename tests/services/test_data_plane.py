@@ -10,8 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from services.app import DataPlane, sortable_id
-from services.runtime import Runtime
+from infra.settings import ServiceSettings
+from services.answers import sortable_id
+from services.app import DataPlane
+from services.host import Host
+from services.observe import Metrics
 
 Ask = Callable[..., httpx.Response]
 MISSING = object()
@@ -19,8 +22,10 @@ MISSING = object()
 
 def door(folder: Path) -> Ask:
     """Requests to a data plane over this folder, loaded as at start-up."""
-    plane = DataPlane(Runtime(folder))
-    plane.load()
+    metrics = Metrics()
+    host = Host(folder, ServiceSettings(signatures="off"), metrics)
+    host.load()
+    plane = DataPlane(host, metrics=metrics)
 
     async def ask(method: str, path: str, **request: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app=plane, raise_app_exceptions=True)  # type: ignore[arg-type]
@@ -170,7 +175,7 @@ def test_wrong_method_and_wrong_path(forecast: Ask, method: str, path: str, stat
     assert ("allow" in response.headers) == (status == 405)
 
 
-@pytest.mark.parametrize("headers", [{"content-type": "text/csv"}, {"content-encoding": "gzip"}])
+@pytest.mark.parametrize("headers", [{"content-type": "text/html"}, {"content-encoding": "gzip"}])
 def test_a_body_that_is_not_plain_json_is_refused(forecast: Ask, window: Any, headers: dict[str, str]) -> None:
     response = forecast("POST", "/predict", content=json.dumps({"data": window}), headers=headers)
     assert response.status_code == 415

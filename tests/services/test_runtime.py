@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.runtime import Runtime
+from infra.settings import ServiceSettings
+from services.host import Host
+
+OPEN = ServiceSettings(signatures="off")
 
 
 def tamper_model(folder: Path) -> None:
@@ -43,15 +46,15 @@ def remove_model(folder: Path) -> None:
 def test_a_damaged_parcel_is_never_served(served_folder: Callable[[str], Path], damage: Callable[[Path], Any]) -> None:
     folder = served_folder("forecast")
     damage(folder)
-    runtime = Runtime(folder)
-    runtime.load()
-    assert runtime.served is None and runtime.reason
+    host = Host(folder, OPEN)
+    host.load()
+    assert host.served is None and host.reason
 
 
 def test_a_sound_parcel_is_served(served_folder: Callable[[str], Path], window: dict[str, Any]) -> None:
-    runtime = Runtime(served_folder("forecast"))
-    assert runtime.served is None and "not loaded yet" in runtime.reason
-    runtime.load()
-    assert runtime.served is not None and runtime.reason == ""
-    body, num_rows = runtime.served.predict(json.dumps({"data": [window]}).encode(), "id-1")
+    host = Host(served_folder("forecast"), OPEN)
+    assert host.served is None and "not loaded yet" in host.reason
+    host.load()
+    assert host.served is not None and host.reason == ""
+    body, num_rows = host.served.predict(json.dumps({"data": [window]}).encode(), "id-1")
     assert num_rows == 1 and json.loads(body)["prediction_id"] == "id-1"

@@ -160,7 +160,7 @@ def test_gray_images_are_read_in_every_form() -> None:
 def test_forecast_answer_has_units_and_minutes_ahead() -> None:
     outputs = np.array([[[61.23456789, 1, 2], [3, 4, 5]]], np.float32)
     said = wire.answer(FORECAST, outputs, is_list=False)
-    assert said["predictions"] == [[61.2346, 1, 2], [3, 4, 5]]
+    assert said["predictions"] == [[61.23457, 1, 2], [3, 4, 5]]
     assert (said["units"], said["horizon_min"], said["nodes"]) == ("km/h", [5, 10], ["a", "b", "c"])
     assert wire.answer(FORECAST, outputs, is_list=True)["predictions"] == [said["predictions"]]
 

@@ -1,0 +1,108 @@
+"""Runs predictions on the event loop: alone as a rule, together where a window for it is set.
+
+A graph takes 30-100 µs for a row, a hop to a thread and back as much again, and ONNX Runtime is bound to one thread: a
+pool would only reorder the same work. Nothing promises that a kernel gives a row the same last bit alone and among
+others, so requests of strangers share a call only where somebody set a window (README has the measurement).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.answers import overloaded
+from services.observe import Load
+
+Inputs = dict[str, NDArray[Any]]
+Predict = Callable[[Inputs], NDArray[np.float32]]
+
+_NEWEST_SHARE = 0.1  # of a measurement in the running mean of seconds per row
+
+
+def check_wait(load: Load, seconds: float, deadline_s: float) -> None:
+    """Note how long a request waited for its turn; raises Refusal 503 when that is longer than its deadline."""
+    if seconds > load.longest_wait_s:
+        load.longest_wait_s = seconds
+    if seconds > deadline_s:
+        load.num_shed += 1
+        expected, got = f"to begin an answer within {1000 * deadline_s:g} ms", f"{1000 * seconds:.0f} ms"
+        raise overloaded("the service is overloaded", "queue", expected, got, seconds)
+
+
+class _Waiting(NamedTuple):
+    inputs: Inputs
+    num_rows: int
+    answered: "asyncio.Future[NDArray[np.float32]]"
+
+
+class Batcher:
+    """Predicts with one model; never more rows at once than `max_batch`."""
+
+    def __init__(
+        self,
+        predict: Predict,
+        max_batch: int,
+        window_s: float = 0.0,
+        deadline_s: float = float("inf"),
+        load: Load | None = None,
+        batched: Callable[[int], None] | None = None,
+    ) -> None:
+        """`batched` is told how many requests shared a call."""
+        self._predict, self._max_batch, self._window_s, self._deadline_s = predict, max_batch, window_s, deadline_s
+        self._load, self._batched = load or Load(), batched
+        self._waiting: list[_Waiting] = []
+        self._num_rows = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._load.gathers |= window_s > 0
+        self.seconds_per_row = 0.0
+
+    async def run(self, inputs: Inputs) -> NDArray[np.float32]:
+        """The graph's output; raises Refusal 503 when the rows before these would take longer than the deadline."""
+        if not self._window_s or (self._load.in_flight == 1 and not self._waiting):
+            return self._timed(inputs, len(inputs["x"]))
+        return await self._among_others(inputs, len(inputs["x"]))
+
+    def _among_others(self, inputs: Inputs, num_rows: int) -> "asyncio.Future[NDArray[np.float32]]":
+        check_wait(self._load, self._num_rows * self.seconds_per_row, self._deadline_s)
+        if self._num_rows + num_rows > self._max_batch:
+            self._flush()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[NDArray[np.float32]] = loop.create_future()
+        self._waiting.append(_Waiting(inputs, num_rows, answered))
+        self._num_rows += num_rows
+        if self._timer is None:
+            self._timer = loop.call_later(self._window_s, self._flush)
+        return answered
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._num_rows = self._waiting, [], 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not waiting:
+            return
+        together = {name: np.concatenate([one.inputs[name] for one in waiting]) for name in waiting[0].inputs}
+        if self._batched is not None:
+            self._batched(len(waiting))
+        try:
+            outputs = self._timed(together, len(together["x"]))
+        except Exception as error:  # the service edge: all are told, none waits for ever
+            for one in waiting:
+                if not one.answered.done():
+                    one.answered.set_exception(error)
+            return
+        begin = 0
+        for one in waiting:
+            if not one.answered.done():  # a client may have gone
+                one.answered.set_result(outputs[begin : begin + one.num_rows])
+            begin += one.num_rows
+
+    def _timed(self, inputs: Inputs, num_rows: int) -> NDArray[np.float32]:
+        started = time.perf_counter()
+        outputs = self._predict(inputs)
+        seconds_per_row = (time.perf_counter() - started) / num_rows
+        self.seconds_per_row += _NEWEST_SHARE * (seconds_per_row - self.seconds_per_row)
+        return outputs

@@ -1,0 +1,189 @@
+"""Open Inference Protocol v2 over gRPC: in the data plane's event loop, behind the same guard.
+
+Handlers get a message as the bytes that came: its size is known before it is taken apart, garbage is the caller's error
+instead of ours, and generated stubs would only stand in between. Health and reflection are open to anybody, as are
+/livez and /readyz; they tell no more than the protocol's own definition and which names are served.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+from grpc_reflection.v1alpha import reflection
+
+from infra.settings import ServiceSettings
+from models.artifact.checks import InputError
+from services import inference_pb2 as messages
+from services.answers import ANYBODY, Caller, Refusal, sortable_id
+from services.observe import Metrics
+from services.protocol_v2_frame import MAX_SMALL_BYTES, check_frame
+from services.protocol_v2_health import SERVICE as HEALTH_SERVICE
+from services.protocol_v2_health import Health
+from services.protocol_v2_infer import Capture, Inference, chosen, in_words, refused
+from services.protocol_v2_messages import QUESTIONS, parsed, read_tensors, response_of
+from services.protocol_v2_status import code_of, retry_metadata
+from services.protocol_v2_tensors import Reader
+
+if TYPE_CHECKING:
+    from services.host import Host
+
+SERVICE = "inference.GRPCInferenceService"
+DEFAULT_MAX_BYTES = 8_000_000  # of a message, where nothing is served yet
+ENVELOPE_BYTES = 65_536  # names, shapes and parameters around the tensors
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
+    ("grpc.max_connection_idle_ms", 300_000),
+)
+
+Handler = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+class GrpcFront:
+    """The gRPC server over a host; `guard` None lets everybody in, `capture` None captures nothing."""
+
+    def __init__(
+        self, host: "Host", guard: Any, capture: Capture | None, metrics: Metrics, settings: ServiceSettings
+    ) -> None:
+        self._host, self._guard, self._metrics, self._settings = host, guard, metrics, settings
+        self._inference = Inference("grpc", metrics, capture)
+        self._health = Health(host, SERVICE)
+        self._server: Any = None
+
+    async def start(self, address: str) -> int:
+        """Listen on `host:port` and return the port, which was free to choose where it was 0; raises OSError."""
+        options = (*OPTIONS, ("grpc.max_receive_message_length", self._max_bytes() + ENVELOPE_BYTES))
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._settings.max_connections)
+        server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
+        reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
+        credentials = _credentials(self._settings)
+        try:  # gRPC raises RuntimeError for every address that it cannot listen on
+            port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise OSError(f"gRPC: expected an address to listen on, got {address}: {error}") from error
+        await server.start()
+        self._server = server
+        return int(port)
+
+    async def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, take no more calls, and let those under way end within `grace_s`."""
+        self._health.stop()
+        if self._server is not None:
+            await self._server.stop(grace_s)
+
+    def changed(self) -> None:
+        """Tell the watchers of health at once that something else is served; else they hear it within a second."""
+        self._health.changed()
+
+    def _max_bytes(self) -> int:
+        """The largest request of any model; each model's own limit is checked when it is asked."""
+        pairs = ((name, version) for name, versions in self._host.names().items() for version in versions)
+        served = (self._host.find(name, version) for name, version in pairs)
+        return max((each.release.max_body_bytes for each in served), default=DEFAULT_MAX_BYTES)
+
+    def _handlers(self) -> Any:
+        methods = {name: grpc.unary_unary_rpc_method_handler(self._informing(name)) for name in QUESTIONS}
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._model_infer)
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._model_stream_infer)
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def _informing(self, name: str) -> Handler:
+        """The handler of a method that tells something about the server or a model."""
+        question, is_open, answer = QUESTIONS[name]
+
+        async def handle(raw_request: bytes, context: Any) -> bytes:
+            try:
+                if len(raw_request) > MAX_SMALL_BYTES:
+                    raise Refusal(
+                        413, "too large", name, f"at most {MAX_SMALL_BYTES} bytes", f"{len(raw_request)} bytes"
+                    )
+                request = parsed(question, raw_request)
+                caller = ANYBODY
+                if not is_open:
+                    caller = await self._admit(context, "read", getattr(request, "name", ""), len(raw_request), name)
+                response: bytes = answer(self._host, request, caller.tenant).SerializeToString()
+            except Refusal as refusal:
+                await self._abort(context, name, refusal, ())
+            self._metrics.answered(f"/{SERVICE}/{name}", 200)
+            return response
+
+        return handle
+
+    async def _model_infer(self, raw_request: bytes, context: Any) -> bytes:
+        prediction_id = sortable_id()
+        trailers: list[tuple[str, str]] = [("x-prediction-id", prediction_id)]
+        try:
+            response = await self._infer(raw_request, context, prediction_id, trailers)
+        except Refusal as refusal:
+            await self._abort(context, "ModelInfer", refusal, tuple(trailers))
+        context.set_trailing_metadata(tuple(trailers))
+        self._metrics.answered(f"/{SERVICE}/ModelInfer", 200)
+        answer: bytes = response.SerializeToString()
+        return answer
+
+    async def _model_stream_infer(self, raw_requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """One answer to each message, in order; a refused one is answered in words, and the stream goes on."""
+        async for raw_request in raw_requests:
+            answer = messages.ModelStreamInferResponse()
+            status = 200
+            try:
+                answer.infer_response.CopyFrom(await self._infer(raw_request, context, sortable_id(), []))
+            except Refusal as refusal:
+                if (status := refusal.status) in (401, 403):
+                    await self._abort(context, "ModelStreamInfer", refusal, ())
+                answer.error_message = in_words(refusal)
+            self._metrics.answered(f"/{SERVICE}/ModelStreamInfer", status)
+            yield answer.SerializeToString()
+
+    async def _infer(
+        self, raw_request: bytes, context: Any, prediction_id: str, trailers: list[tuple[str, str]]
+    ) -> messages.ModelInferResponse:
+        check_frame(raw_request)
+        request = parsed(messages.ModelInferRequest, raw_request)
+        caller = await self._admit(context, "predict", request.model_name, len(raw_request), "ModelInfer")
+        served = self._host.find(request.model_name, request.model_version, caller.tenant)
+        trailers.append(("x-model-digest", served.release.parcel_digest))
+        if len(raw_request) > served.release.max_body_bytes + ENVELOPE_BYTES:
+            expected = f"at most {served.release.max_body_bytes} bytes; send fewer rows"
+            raise Refusal(413, "the request is too large", "ModelInfer", expected, f"{len(raw_request)} bytes")
+        try:
+            tensors = read_tensors(request, Reader(served.manifest))
+            outputs = await self._inference.outputs(served, prediction_id, caller, tensors)
+            picked = chosen(outputs, [output.name for output in request.outputs])
+        except InputError as error:
+            raise refused(error) from error
+        return response_of(served.release, request, prediction_id, picked)
+
+    async def _admit(self, context: Any, verb: str, model: str, num_bytes: int, method: str) -> Caller:
+        metadata = context.invocation_metadata() or ()
+
+        def header(wanted: str) -> str:
+            return next((str(value) for name, value in metadata if name == wanted), "")
+
+        if self._guard is None:
+            return Caller(tenant=header("x-tenant"))
+        route = f"/{SERVICE}/{method}"
+        caller: Caller = await self._guard.admit(header, verb, model, _address(context.peer()), num_bytes, route)
+        return caller
+
+    async def _abort(
+        self, context: Any, method: str, refusal: Refusal, trailers: tuple[tuple[str, str], ...]
+    ) -> NoReturn:
+        self._metrics.answered(f"/{SERVICE}/{method}", refusal.status)
+        words = in_words(refusal)
+        await context.abort(code_of(refusal), words, (*trailers, *retry_metadata(refusal, words)))
+        raise AssertionError("abort raises")
+
+
+def _credentials(settings: ServiceSettings) -> Any:
+    """TLS with the certificate that the data plane shows; None where none is set."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+    return grpc.ssl_server_credentials([pair])
+
+
+def _address(peer: str) -> str:
+    """The address in gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; what is left of other kinds."""
+    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")

@@ -1,0 +1,211 @@
+"""OpenAPI 3.1 of every route, made from the manifest that is served.
+
+`/docs.json` is not written by hand: sizes, sensors' names, units and ranges come from the parcel, and its golden
+request is the example. What a client generator reads is what `models.artifact` checks. What JSON Schema cannot say (a
+time on the cadence's grid, the share that may be missing) stands in the descriptions.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from models.artifact.decode import content_types
+from models.artifact.manifest import Manifest
+from services.explain import FILLS, FORMATS, METHODS
+from services.openapi_schemas import PROBLEM, classify_schemas, explanation_schema, forecast_schemas
+from services.openapi_v2 import V2_PROBLEM, path_parameters, v2_paths, v2_schemas
+from services.schemas import PREDICT_PATHS, Release
+
+Document = dict[str, Any]
+
+REFUSALS = {
+    "400": "not JSON",
+    "401": "no key, or one that is not accepted",
+    "403": "the key does not allow this",
+    "404": "no such model or version",
+    "405": "another method than the one allowed",
+    "408": "the body did not come in time",
+    "413": "body too large",
+    "415": "a content type that this model does not take, or an encoded body",
+    "422": "a body or a query that breaks the contract: shape, sensor, time, range, missing share or batch size",
+    "429": "quota used up, or too many wrong keys; ask again after Retry-After",
+    "500": "the prediction failed; the log knows it by X-Prediction-Id",
+    "503": "overloaded, past its deadline, or nothing verified to serve; ask again after Retry-After",
+}
+_RETRIED = ("429", "503")
+_READ_REFUSALS = ("401", "403", "405", "429", "503")
+
+
+def openapi(
+    manifest: Manifest, release: Release, example: Mapping[str, Any], models: Mapping[str, Sequence[str]] | None = None
+) -> Document:
+    """The document; `example` is the golden request body, `models` every served model with its versions."""
+    known = {name: [str(version) for version in versions] for name, versions in (models or {}).items()}
+    known = known or {release.product: [str(release.version)]}
+    examples = {"Golden": {"value": example}}
+    if manifest.task == "forecast":
+        examples["GoldenTable"] = {"value": _csv(manifest, example)}
+    request, answer = forecast_schemas(manifest) if manifest.task == "forecast" else classify_schemas(manifest)
+    schemas = {
+        "Request": request,
+        "Answer": answer,
+        "Explanation": explanation_schema(manifest),
+        "Problem": PROBLEM,
+        "V2Problem": V2_PROBLEM,
+        **v2_schemas(manifest),
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Roadworthy: {release.product}",
+            "version": str(release.version),
+            "description": f"{manifest.task} by {manifest.family} ({manifest.variant}), parcel {release.parcel_digest}",
+        },
+        "security": [{"bearer": []}, {"key": []}, {}],
+        "paths": {
+            **_asked(manifest, example, known),
+            **v2_paths(known, {code: {"$ref": f"#/components/responses/V2_{code}"} for code in REFUSALS}),
+            **_informed(),
+        },
+        "components": {
+            "schemas": schemas,
+            "examples": examples,
+            "responses": {
+                **{code: _refusal(code, "Problem") for code in REFUSALS},
+                **{f"V2_{code}": _refusal(code, "V2Problem") for code in REFUSALS},
+            },
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, or an OIDC token"},
+                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def _refused(codes: Iterable[str]) -> Document:
+    return {code: {"$ref": f"#/components/responses/{code}"} for code in codes}
+
+
+def _refusal(code: str, schema: str) -> Document:
+    """One refusal as a response of the document."""
+    headers = {"Retry-After": {"description": "seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"description": REFUSALS[code], "content": content, **({"headers": headers} if code in _RETRIED else {})}
+
+
+def _asked(manifest: Manifest, example: Mapping[str, Any], known: dict[str, list[str]]) -> Document:
+    """The routes that take a request: predict and explain, of the default model and of each by its name."""
+    paths: Document = {path: {"post": _predict(manifest, path, example, [])} for path in PREDICT_PATHS}
+    paths["/explain"] = {"post": _explain(manifest, "/explain", example, [])}
+    for head in ("/models/{model}", "/models/{model}/versions/{version}"):
+        named = path_parameters(known, "{version}" in head)
+        paths[f"{head}/predict"] = {"post": _predict(manifest, f"{head}/predict", example, named)}
+        paths[f"{head}/explain"] = {"post": _explain(manifest, f"{head}/explain", example, named)}
+    return paths
+
+
+def _predict(manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document]) -> Document:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}}
+    return _operation(manifest, path, example, parameters, {"description": "predictions", "content": content})
+
+
+def _explain(manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document]) -> Document:
+    content = {
+        FORMATS["json"]: {"schema": {"$ref": "#/components/schemas/Explanation"}},
+        FORMATS["png"]: {"schema": {}},
+    }
+    success = {"description": "which inputs moved the answer, as JSON or as a picture", "content": content}
+    return _operation(manifest, path, example, [*parameters, *_question(manifest)], success)
+
+
+def _operation(
+    manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document], success: Document
+) -> Document:
+    names = ("X-Prediction-Id", "X-Model-Digest")
+    headers = {name: {"required": True, "schema": {"type": "string"}} for name in names}
+    body = {kind: _body(manifest, path, kind, example) for kind in content_types(manifest)}
+    return {
+        "operationId": path.strip("/").replace("/", "_").replace("{", "").replace("}", ""),
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": body},
+        "responses": {"200": {**success, "headers": headers}, **_refused(REFUSALS)},
+    }
+
+
+def _body(manifest: Manifest, path: str, kind: str, example: Mapping[str, Any]) -> Document:
+    """One way to send the input."""
+    if kind == "application/json":
+        named = {"examples": {"golden": {"$ref": "#/components/examples/Golden"}}}
+        shown: Document = {"example": example} if path in PREDICT_PATHS else named
+        return {"schema": {"$ref": "#/components/schemas/Request"}, **shown}
+    if kind == "text/csv":
+        table = {"golden": {"$ref": "#/components/examples/GoldenTable"}}
+        return {"schema": {"type": "string", "description": _TABLE}, "examples": table}
+    what = _TABLE if manifest.task == "forecast" else "one picture of the contract's size, 8-bit grey or RGB"
+    return {"schema": {"type": "string", "format": "binary", "description": what}}
+
+
+_TABLE = (
+    "the last past steps: `time` and a column for each node (`node:channel` where there are several channels), or "
+    "`time`, `node` and a column for each channel; rows and columns in any order, cells empty where missing; a column "
+    "`window` makes it several windows"
+)
+
+
+def _csv(manifest: Manifest, example: Mapping[str, Any]) -> str:
+    """The golden request as a wide table."""
+    window = example["data"]
+    channels = manifest.channels
+    names = [node if len(channels) == 1 else f"{node}:{channel}" for node in manifest.nodes for channel in channels]
+    last = datetime.fromisoformat(window["time"])
+    lines = [",".join(("time", *names))]
+    for step, row in enumerate(window["values"]):
+        time = last - timedelta(minutes=manifest.cadence_min * (manifest.past_steps - 1 - step))
+        cells = [cell for node in row for cell in (node if isinstance(node, list) else [node])]
+        lines.append(",".join((time.isoformat(), *("" if cell is None else str(np.float32(cell)) for cell in cells))))
+    return "\n".join(lines) + "\n"
+
+
+def _question(manifest: Manifest) -> list[Document]:
+    """The query of an explanation."""
+    asked: dict[str, Document] = {"format": {"enum": list(FORMATS)}, "method": {"enum": list(METHODS)}}
+    asked["fill"] = {"enum": list(FILLS[manifest.task]), "description": "what stands in for a hidden input"}
+    if manifest.task == "classify":
+        asked["class"] = {"enum": list(manifest.classes), "description": "the likeliest where it is left out"}
+    else:
+        asked["node"] = {"enum": list(manifest.nodes)}
+        asked["step"] = {"type": "integer", "minimum": 1, "maximum": manifest.horizon_steps,
+                         "description": "of the horizon; or send `horizon_min`, its minutes"}  # fmt: skip
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string", **schema}}
+        for name, schema in asked.items()
+    ]
+
+
+def _informed() -> Document:
+    """The routes that only inform."""
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    refused = _refused(_READ_REFUSALS)
+    page = {"200": {"description": "a page to try it", "content": {"text/html": {"schema": {"type": "string"}}}}}
+    document = {"200": {"description": "this document", "content": {"application/json": {"schema": {}}}}}
+    return {
+        "/livez": {"get": _get("livez", {"200": {"description": "the process runs", "content": text}}, True)},
+        "/readyz": {
+            "get": _get(
+                "readyz",
+                {"200": {"description": "the parcel is verified and answers", "content": text}, **_refused(("503",))},
+                True,
+            )
+        },
+        "/metrics": {
+            "get": _get("metrics", {"200": {"description": "Prometheus metrics", "content": text}, **refused})
+        },
+        "/docs.json": {"get": _get("docs", {**document, **refused})},
+        "/": {"get": _get("page", {**page, **refused})},
+    }
+
+
+def _get(name: str, responses: Document, is_open: bool = False) -> Document:
+    return {"operationId": name, "responses": responses, **({"security": [{}]} if is_open else {})}

@@ -1,0 +1,134 @@
+"""Predicts and explains over HTTP with a body as people send it: JSON, a picture, a table."""
+
+import time
+from typing import Any
+from urllib.parse import parse_qsl
+
+from models.artifact import decode
+from models.artifact.wire import InputError, Request
+from services.answers import (
+    ANYBODY,
+    CALLER,
+    Caller,
+    Headers,
+    Receive,
+    Refusal,
+    Scope,
+    header,
+    read_body,
+    sortable_id,
+)  # fmt: skip
+from services.batcher import check_wait
+from services.explain import explain
+from services.host import Host
+from services.observe import Metrics
+from services.protocol_v2_infer import Capture
+from services.runtime import LOG, Served
+
+ARRIVED = "roadworthy.arrived"  # in the scope: when the server read the head, by time.perf_counter
+NOT_JSON = "not JSON"  # what `wire` calls a body that no JSON parser takes
+PROTOCOL = "rest"
+JSON = (b"content-type", b"application/json")
+# What most requests say, so that they are not looked at any closer.
+_PLAIN_TYPES = frozenset({b"application/json", b"", b"application/x-www-form-urlencoded"})
+
+
+class Predictions:
+    """The two verbs of a model; `answered` is what the data plane then sends."""
+
+    def __init__(
+        self, host: Host, metrics: Metrics, capture: Capture | None = None, body_timeout_s: float | None = None
+    ) -> None:
+        self._host, self._metrics, self._capture, self._body_timeout_s = host, metrics, capture, body_timeout_s
+
+    async def predict(self, scope: Scope, receive: Receive, model: str, version: str, headers: Headers) -> bytes | None:
+        """The answer as JSON, None when the client went away; fills `headers`; raises Refusal."""
+        prediction_id = sortable_id()
+        headers.append((b"x-prediction-id", prediction_id.encode()))
+        served = self._found(scope, model, version, headers)
+        raw_body = await self._body(scope, receive, served)
+        if raw_body is None:
+            return None
+        started = time.perf_counter()
+        try:
+            request = _request(scope, served, raw_body)
+            outputs = await served.infer(request.inputs)
+            body = served.writer.body(outputs, request.is_list, prediction_id)
+        except InputError as error:
+            raise _unfit(error) from error
+        except Refusal:
+            raise
+        except Exception as error:  # the service edge: a client learns the id, the log the rest
+            raise _failed("prediction", prediction_id) from error
+        headers.append(JSON)
+        self._metrics.predicted(len(request.inputs["x"]), time.perf_counter() - started, served.name, PROTOCOL)
+        if self._capture is not None:
+            caller: Caller = scope.get(CALLER, ANYBODY)
+            self._capture.offer(served, prediction_id, caller, PROTOCOL, request.inputs, outputs)
+        return body
+
+    async def explain(self, scope: Scope, receive: Receive, model: str, version: str, headers: Headers) -> bytes | None:
+        """The explanation in the form that was asked for; else as `predict`."""
+        prediction_id = sortable_id()
+        headers.append((b"x-prediction-id", prediction_id.encode()))
+        served = self._found(scope, model, version, headers)
+        raw_body = await self._body(scope, receive, served)
+        if raw_body is None:
+            return None
+        try:
+            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            content_type, body = await explain(served, _request(scope, served, raw_body), query)
+        except InputError as error:
+            raise _unfit(error) from error
+        except Refusal:
+            raise
+        except Exception as error:  # the service edge: as above
+            raise _failed("explanation", prediction_id) from error
+        headers.append((b"content-type", content_type.encode()))
+        return body
+
+    def _found(self, scope: Scope, model: str, version: str, headers: Headers) -> Served:
+        arrived = scope.get(ARRIVED)
+        if arrived is not None:
+            check_wait(self._metrics.load, time.perf_counter() - arrived, self._host.deadline_s)
+        caller: Caller | None = scope.get(CALLER)
+        # What a header says counts only where nobody is asked who he is.
+        tenant = caller.tenant if caller else header(scope, b"x-tenant").decode("latin-1")
+        served = self._host.find(model, version, tenant)
+        headers.append((b"x-model-digest", served.model_digest))
+        return served
+
+    async def _body(self, scope: Scope, receive: Receive, served: Served) -> bytes | None:
+        """The body, unless the head already says that it cannot be one."""
+        if scope["method"] != "POST":
+            raise Refusal(405, "wrong method", scope["path"], "POST", scope["method"], (b"allow", b"POST"))
+        content_type = header(scope, b"content-type")
+        if content_type not in _PLAIN_TYPES and not decode.is_accepted(served.manifest, content_type.decode("latin-1")):
+            expected = " or ".join(decode.content_types(served.manifest))
+            got = decode.media_type(content_type.decode("latin-1"))[:200]
+            raise Refusal(415, "wrong content type", "content-type", expected, got)
+        encoding = header(scope, b"content-encoding").lower()
+        if encoding not in (b"", b"identity"):
+            raise Refusal(415, "encoded body", "content-encoding", "identity", encoding.decode("latin-1")[:200])
+        return await read_body(scope, receive, served.release.max_body_bytes, self._body_timeout_s)
+
+
+def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:
+    content_type = header(scope, b"content-type")
+    if content_type in _PLAIN_TYPES:
+        return served.reader.read(raw_body)
+    text = content_type.decode("latin-1")
+    kind = decode.media_type(text)
+    if kind in decode.JSON_TYPES or kind.endswith("+json"):
+        return served.reader.read(raw_body)
+    return decode.decode(served.manifest, raw_body, text)
+
+
+def _unfit(error: InputError) -> Refusal:
+    fields: dict[str, Any] = error.as_dict()
+    return Refusal(400 if error.what == NOT_JSON else 422, **fields)
+
+
+def _failed(what: str, prediction_id: str) -> Refusal:
+    LOG.exception("%s %s failed", what, prediction_id)
+    return Refusal(500, f"the {what} failed", "model", "an answer", f"see the log, {prediction_id}")
