@@ -1,4 +1,4 @@
-"""Runs a parcel under the code of another commit: the tree of that commit in a folder of its own.
+"""Runs a parcel under the code of another commit, in a folder of its own.
 
 `git archive` and not `git worktree`: nothing of the checkout is touched, and a killed run leaves only a folder behind.
 """

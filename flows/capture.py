@@ -1,4 +1,4 @@
-"""Captured predictions from the services' spools to the object store, and a look at the newest ones."""
+"""Ships captured predictions from the spools to the object store, and shows the newest."""
 
 import sys
 import time

@@ -39,17 +39,19 @@ def promote(product: ProductName, version: Version = None, as_json: AsJson = Fal
 
 @app.command()
 def rollback(product: ProductName, as_json: AsJson = False) -> None:
-    """Put the version that was live before back on the road.
+    """Put the version that was live before back on the road; a deployment switches back within seconds.
 
     Example: roadworthy rollback freeway
     """
-    from flows.promote import roll_back
+    from flows.way_back import roll_back
 
     record = roll_back(open_workshop(), product)
     if as_json:
         console.emit(record)
     else:
         console.say(f"{product}: version {record['version']} is live again, in place of {record['replaced']}")
+        if record.get("deployment"):
+            console.say(f"  the deployment answers with it after {record['deployment']['switched_s']:.2f} s")
 
 
 @app.command()
@@ -135,15 +137,18 @@ def serve(
     product: ProductName,
     port: Annotated[int | None, typer.Option(help="Default: ROADWORTHY_SERVE_PORT, 3000.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: loopback.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="Default: 1000 above --port.")] = None,
+    is_open: Annotated[bool, typer.Option("--open", help="Ask nobody for a key; on loopback only.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve what is live in the foreground, until Ctrl-C.
+    """Serve what is live over HTTP and gRPC in the foreground, until Ctrl-C; callers need a key (`roadworthy key`).
 
-    Example: roadworthy serve freeway --port 3000
+    Example: roadworthy serve freeway --port 3000 --open
     """
     from flows.package import serve_live
 
-    raise typer.Exit(serve_live(open_workshop(), product, host, port, as_json=as_json))
+    status = serve_live(open_workshop(), product, host, port, grpc_port, is_open=is_open, as_json=as_json)
+    raise typer.Exit(status)
 
 
 @app.command()

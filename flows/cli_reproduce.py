@@ -82,13 +82,8 @@ def show(
     if as_json:
         console.emit(found)
         return
-    rows = [
-        [one["prediction_id"], one["time"][:23], one["version"], one["protocol"], one["key_id"], _listed(one["inputs"])]
-        for one in found
-    ]
-    console.table(
-        f"Captured: {product}", ["prediction", "answered (UTC)", "version", "protocol", "key", "inputs"], rows
-    )
+    rows = [[one["prediction_id"], one["time"][:19], one["version"], one["protocol"], one["key_id"]] for one in found]
+    console.table(f"Captured: {product}", ["prediction", "answered (UTC)", "version", "protocol", "key"], rows)
 
 
 def _say_shipped(one: dict[str, Any]) -> None:
@@ -122,7 +117,3 @@ def _difference(record: dict[str, Any]) -> str:
         return "not a number"
     found = f"{record['max_difference']:g}, {record['share_of_scale']:.2%} of the scale"
     return f"{found}; allowed {record['tolerance']:.2%}"
-
-
-def _listed(tensors: dict[str, str]) -> str:
-    return ", ".join(f"{name} {tensor}" for name, tensor in tensors.items())

@@ -1,4 +1,4 @@
-"""Holds the commands about what may be believed: sign, verify, seal, and whose model a parcel is."""
+"""Holds the commands about trust: sign, verify, seal, and whose model a parcel is."""
 
 from pathlib import Path
 from typing import Annotated

@@ -32,15 +32,19 @@ def quantised(session: Session) -> list[tuple[str, str]]:
 def pack(session: Session, variant: Variant) -> Done:
     """Export a fitted variant, compare it with eager, pack it."""
     fitted = session.steps[f"fit {variant.name}"]
-    key = key_of(fitted.key, variant.name, _contract(session), catalog.code_digest(*CODE))
+    owner = session.shop.config.watermark_owner
+    key = key_of(fitted.key, variant.name, _contract(session), catalog.code_digest(*CODE), *([owner] if owner else []))
 
     def compute(folder: Path) -> dict[str, Any]:
+        from flows.watermark import mark
         from models.artifact.export import export
 
         samples = session.snapshot.samples("val")
         inputs = samples.take(np.arange(min(NUM_PARITY, len(samples)))).inputs
         with session.tracked(f"export {variant.name}", key, {"variant": variant.name}) as run:
             exported = export(load(session, variant), inputs, folder / MODEL)
+            if owner and not catalog.family(variant.family).is_baseline:
+                mark(session.shop, folder / MODEL, owner)  # before it is quantised and judged: that is what is served
             notes = _pack(session, folder, variant.name, variant.family, fitted.notes["num_parameters"])
             figures = {"bytes": exported.num_bytes, "parity_difference": exported.difference}
             session.shop.tracking.log_metrics(run.run_id, figures)

@@ -29,6 +29,7 @@ from infra.deployments import DEPLOY, UNDEPLOY, Deployment, DeploymentError, Eng
 from infra.refs import ModelRef
 from infra.stack import StackError
 
+START_S = 120.0
 GRPC_STEP = 1000  # a product's gRPC port is its port and so many
 
 
@@ -112,7 +113,7 @@ def _up_again(shop: Workshop, deployment: Deployment) -> Deployment:
 
 def start(shop: Workshop, deployment: Deployment) -> None:
     """Start what does not run, stop what the record does not name. Raises StackError."""
-    group(shop, deployment.product).up(programs(shop, deployment), console.say, timeout_s=120.0)
+    group(shop, deployment.product).up(programs(shop, deployment), timeout_s=START_S)
 
 
 def addresses(shop: Workshop, deployment: Deployment) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def find_outcome(shop: Workshop, recipe: Recipe) -> Outcome | None:
 
     A promoted model must still be live and its Bento and parcel there; a refusal holds against the same champion.
     """
-    path = _path(shop, lifecycle_key(recipe, prepare_key(shop, recipe)))
+    path = _path(shop, lifecycle_key(recipe, prepare_key(shop, recipe), shop.config.watermark_owner))
     if not path.exists():
         return None
     outcome = Outcome.model_validate_json(path.read_text())

@@ -56,7 +56,7 @@ def lifecycle(
     shop = open_workshop()
     full = build_recipe(shop, recipe, data, settings, product)
     prepared = step("prepare", prepare_data, shop, full)
-    session = Session(shop, full, prepared, lifecycle_key(full, prepared.done.key))
+    session = Session(shop, full, prepared, lifecycle_key(full, prepared.done.key, shop.config.watermark_owner))
     session.note("prepare", prepared.done)
     candidates = [
         one for one in variants(full) if until != "train" or (one.role == "plain" and "student" not in one.name)

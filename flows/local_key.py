@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from flows.workshop import Workshop, now
-from infra.api_keys import VERBS, KeyFile, issue
+from flows.access import create_key
+from flows.workshop import Workshop
+from infra.api_keys import VERBS
 from infra.atomic import exclusive, write_atomic
 
 NAME = "local"
@@ -16,15 +17,9 @@ def local_key(shop: Workshop) -> str:
     path = shop.home / "keys" / "local.key"
     with exclusive(path.with_suffix(".lock")):
         if not path.exists():
-            record, key = issue(NAME, VERBS, now())
-            keys_file(shop).add(record)
+            key = create_key(shop, NAME, verbs=",".join(VERBS), expires="never")["key"]
             write_atomic(path, key.encode(), mode=0o600)
     return path.read_text(encoding="ascii")
-
-
-def keys_file(shop: Workshop) -> KeyFile:
-    """The keys of this home's services."""
-    return KeyFile(shop.home / "keys" / "api_keys.json")
 
 
 def key_header(shop: Workshop, url: str, *, asked: bool = False) -> Mapping[str, str]:

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 
 from flows import console
+from flows.access import keys_file
 from flows.capture import spool_folder
 from flows.live import live_model, live_products, parcel_folder
 from flows.local_key import key_header
@@ -89,7 +90,7 @@ def serving(
 def service_variables(shop: Workshop, product: str, *, is_open: bool = False) -> dict[str, str]:
     """ROADWORTHY_SERVE_… of a service on this machine, where whoever starts it has not set them: keys, trust, audit."""
     wanted = {
-        "keys_file": shop.home / "keys" / "api_keys.json",
+        "keys_file": keys_file(shop.home),
         "trusted_keys": published_trust(shop),
         "audit_file": shop.home / "audit" / f"{product}.jsonl",
         "capture_folder": spool_folder(shop, product),

@@ -1,4 +1,4 @@
-"""One captured prediction run again: the same bytes, or what differs and what may explain it.
+"""Runs a captured prediction again: the same bytes, or what differs and why it may.
 
 The record names the parcel by its digest; parcel, ledger, data and code are looked up, not trusted. Where the numbers
 differ the environments are held beside each other: other kernels give other last digits, other inputs never do.
@@ -240,7 +240,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _environments(shop: Workshop, record: Record) -> dict[str, Any]:
     """What answered then, what runs now, and how they differ; `then` is empty where nobody knows any more."""
-    then, now = environment_of(shop.store, spools(shop), record.environment), dict(environment())
+    then, now = environment_of(shop.store, spools(shop), record.environment), dict(sorted(environment().items()))
     apart = differences(then, now) if then else {}
     return {"then": then, "now": now, "differences": {name: list(pair) for name, pair in apart.items()}}
 

@@ -14,12 +14,11 @@ from rich.progress import Progress
 from flows import console
 from flows.deploy import start
 from flows.deployed import FULL, check, deployments, new_attempt, replica_url, router, routing, weighted, with_replicas
-from flows.live import live_model
 from flows.options import UsageError
+from flows.registered import registered_version
 from flows.way_back import alone, back, stop_others, tell
 from flows.workshop import Workshop
 from infra.deployments import ROLL_OUT, Deployment, DeploymentError
-from infra.promotion import DELETE, REGISTER, PromotionRefused, entry_ref
 from infra.refs import ModelRef
 from infra.stack import StackError
 from services.router_client import RouterGoneError
@@ -78,7 +77,7 @@ def roll_out(shop: Workshop, product: str, version: int | None = None, plan: Pla
     5. live: the old replicas finish what they have and stay warm. Raises UsageError, PromotionRefused, DeploymentError.
     """
     deployed = deployments(shop).read(product)
-    ref = candidate(shop, product, version)
+    ref = registered_version(shop, product, version)
     if deployed.state == "starting":
         raise UsageError(f"{product}: its deployment was never finished; first: roadworthy deploy {product}")
     if deployed.version == ref.version:
@@ -101,25 +100,6 @@ def roll_out(shop: Workshop, product: str, version: int | None = None, plan: Pla
             ended = back(shop, attempt.record, str(error))
             return _record(ended, "rolled back", before, attempt.stages, time.monotonic() - began)
     return _record(attempt.record, "live", before, attempt.stages, time.monotonic() - began)
-
-
-def candidate(shop: Workshop, product: str, version: int | None) -> ModelRef:
-    """A registered version that passed its gates; by default what the registry calls live.
-
-    Raises UsageError for one that is not registered, PromotionRefused for one that failed.
-    """
-    if version is None:
-        return live_model(shop, product)
-    entries = shop.ledger.entries(product)
-    gone = {entry.details["version"] for entry in entries if entry.action == DELETE}
-    known = {e.details["version"]: e for e in entries if e.action == REGISTER and e.details["version"] not in gone}
-    if version not in known:
-        listed = ", ".join(map(str, sorted(known))) or "none"
-        raise UsageError(f"product '{product}' version {version}: not registered; known versions: {listed}")
-    if not known[version].details["passed"]:
-        reasons = "; ".join(known[version].details["reasons"]) or "no reason"
-        raise PromotionRefused(f"{product} version {version}: failed its gates: {reasons}")
-    return entry_ref(known[version])
 
 
 def _begin(shop: Workshop, deployed: Deployment, ref: ModelRef) -> Deployment:

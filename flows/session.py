@@ -32,9 +32,9 @@ def nobody(step: str, fraction: float, note: str) -> None:
     """Watches nothing."""
 
 
-def lifecycle_key(recipe: Recipe, prepared: str) -> str:
-    """A lifecycle's key: the recipe, the key of its snapshot, and all code that computes."""
-    return key_of(recipe.model_dump(mode="json"), prepared, catalog.code_digest())
+def lifecycle_key(recipe: Recipe, prepared: str, owner: str = "") -> str:
+    """A lifecycle's key: the recipe, the key of its snapshot, all code that computes, and whose mark the graphs bear."""
+    return key_of(recipe.model_dump(mode="json"), prepared, catalog.code_digest(), *([owner] if owner else []))
 
 
 @dataclass

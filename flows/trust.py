@@ -1,4 +1,4 @@
-"""Signs what is packed, verifies what is there, seals weights and ledgers, with the keys of this home.
+"""Signs what is packed, verifies what is there, seals weights and ledgers with our keys.
 
 A parcel is signed once: the signature of a digest with a key is kept under HOME/signatures, so packing it again packs
 the same bytes. A sealed copy is signed anew, since every sealing has its own nonce.
@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from flows.live import live_model, live_products, parcel_folder
 from flows.options import UsageError
-from flows.package import live_model, live_products, parcel_folder
 from flows.workshop import Workshop, now
 from infra import crypto, seals, signing
 from infra.atomic import write_atomic
@@ -50,7 +50,7 @@ class Verified:
 
 def own_key(shop: Workshop) -> SigningKey:
     """The signing key of this home, made on the first call. Raises KeyFileError."""
-    return signing.signing_key(shop.home)
+    return signing.signing_key(shop.home, _passphrase(shop))
 
 
 def signed(shop: Workshop, folder: Path, digest: str) -> tuple[bytes, bytes]:
@@ -120,7 +120,7 @@ def verify(shop: Workshop, name: str, signature: Path | None = None, keys: Path 
 
 def sign_named(shop: Workshop, name: str, *, new_key: bool = False) -> dict[str, Any]:
     """Sign a live parcel, or a folder, whose signature is put beside it. Raises UsageError, ParcelError."""
-    key = signing.rotate_signing_key(shop.home) if new_key else own_key(shop)
+    key = signing.rotate_signing_key(shop.home, _passphrase(shop)) if new_key else own_key(shop)
     folder, expected = named_parcel(shop, name)
     place = _signature(shop, folder, expected or _named_digest(folder), key)
     if not expected:
@@ -197,3 +197,8 @@ def _named_digest(folder: Path) -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _passphrase(shop: Workshop) -> bytes | None:
+    secret = shop.config.signing_passphrase
+    return secret.get_secret_value().encode() if secret else None

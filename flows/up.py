@@ -1,6 +1,6 @@
 """Runs the local servers as one supervised group.
 
-They are Prefect with a worker, MLflow, and serving of every live product.
+They are Prefect with a worker, MLflow, and serving of every live product that has no deployment of its own.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 
 from flows import console
 from flows.workshop import Workshop
+from infra.deployments import Deployments
 from infra.servers import address, servers
 from infra.stack import Stack
 from infra.supervise import Program
@@ -29,19 +30,29 @@ def bring_down(shop: Workshop) -> list[str]:
 
 
 def programs(shop: Workshop) -> list[dict[str, Any]]:
-    """Name, state, pid, address and since-when of each program."""
+    """Name, state, pid, address and since-when of each program, those of deployments too."""
+    records = Deployments(shop.config, shop.ledger)
+    groups = {"": Stack(shop.config)}
+    groups |= {f"{name}/": Stack(shop.config, records.folder_of(name)) for name in records.products()}
     return [
-        {"name": item.name, "state": item.state, "pid": item.pid, "url": item.url, "since": item.since}
-        for item in Stack(shop.config).status()
+        {"name": prefix + item.name, "state": item.state, "pid": item.pid, "url": item.url, "since": item.since}
+        for prefix, stack in groups.items()
+        for item in stack.status()
     ]
 
 
 def serving_programs(shop: Workshop) -> list[Program]:
-    """One server for each live product, on `serve_port` and the ports after it, in the order of names."""
+    """One server for each live product, on `serve_port` and the ports after it, in the order of names.
+
+    What is deployed is left alone: it has a router, and replicas that are rolled out by their own commands.
+    """
     from flows.package import live_products, package_live, serving
 
     found = []
+    deployed = Deployments(shop.config, shop.ledger).products()
     for offset, product in enumerate(live_products(shop)):
+        if product in deployed:
+            continue
         bento = package_live(shop, product)
         port = shop.config.serve_port + offset
         argv, environment = serving(shop, bento, shop.config.host, port)

@@ -1,7 +1,7 @@
 """Back to the version that was live before: first on the road, then in the registry.
 
-The road comes first because the registry needs MLflow, which takes seconds to import; where the registry will go back to
-is in the ledger, which takes milliseconds to read.
+The road comes first because the registry needs MLflow, which takes seconds to import; where the registry will go back
+to is in the ledger, which takes milliseconds to read.
 """
 
 import time
@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from flows import console, promote
+from flows import console
 from flows.deploy import start
 from flows.deployed import FULL, check, deployments, new_attempt, router, routing, weighted, with_replicas
 from flows.workshop import Workshop
@@ -30,18 +30,24 @@ def roll_back(shop: Workshop, product: str) -> dict[str, Any]:
     state = standing(shop.ledger.entries(product))
     live = state.live
     if deployed is None or live is None:
-        return promote.roll_back(shop, product)
+        return _in_registry(shop, product)
     ahead = deployed.candidate or deployed.version
     is_ahead = ahead != live.version and live.version in (deployed.version, deployed.warm)
     if not is_ahead and not state.before:
-        return promote.roll_back(shop, product)  # which refuses, in its own words
+        return _in_registry(shop, product)  # which refuses, in its own words
     target = live if is_ahead else state.before[-1]
     switched = switch(shop, deployed, target)
     if is_ahead:
         record = {"product": product, "version": live.version, "digest": live.digest, "replaced": ahead}
     else:
-        record = promote.roll_back(shop, product)
+        record = _in_registry(shop, product)
     return {**record, "deployment": switched}
+
+
+def _in_registry(shop: Workshop, product: str) -> dict[str, Any]:
+    from flows.promote import roll_back as of_registry  # imports torch and MLflow: after the road is safe
+
+    return of_registry(shop, product)
 
 
 def switch(shop: Workshop, deployed: Deployment, target: ModelRef) -> dict[str, Any]:

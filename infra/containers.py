@@ -6,6 +6,7 @@ user of podman on the machine, never meet. docker has one daemon for all, with i
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from infra.containers_conf import write_configuration
 USER_ID = 1034  # BentoML's, and ours inside every image
 INSTALL = "apt-get install podman runc conmon netavark aardvark-dns iptables iproute2 catatonit"
 STOP_S = 15
+VARIABLE = re.compile("[A-Z_]+=")
 SYSTEMD = Path("/run/systemd/private")
 
 
@@ -116,6 +118,8 @@ class Engine:
         replace = ["--replace"] if self.name == "podman" else []
         if self.name == "podman" and not SYSTEMD.exists():
             replace.append("--no-healthcheck")  # its timers are systemd's; whoever supervises it asks it himself
+        if self.name == "podman" and os.geteuid() != 0:
+            replace.append(f"--userns=keep-id:uid={USER_ID},gid={USER_ID}")  # so that it may read what is ours
         ports = [f"--publish={port.host}:{port.outside}:{port.inside}" for port in run.ports]
         mounts = [f"--volume={one.source}:{one.target}:{'rw' if one.writable else 'ro'}" for one in run.mounts]
         variables = [f"--env={name}={value}" for name, value in sorted(run.environment.items())]
@@ -188,8 +192,9 @@ def finish(command: Sequence[str], timeout_s: float) -> str:
 
 
 def _shown(command: Sequence[str]) -> str:
-    words = [word for word in command if not word.startswith("CONTAINERS_") and word != "/usr/bin/env"]
-    return " ".join([Path(words[0]).name, *words[1:3]])
+    """The program and what it was to do, without the variables that `env` sets for it."""
+    words = [word for word in command if word != "/usr/bin/env" and not VARIABLE.match(word)]
+    return " ".join([Path(words[0]).name, *words[1:4]])
 
 
 def give_to_container(folder: Path) -> Path:

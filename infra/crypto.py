@@ -1,4 +1,4 @@
-"""Fetches the key that opens sealed weights: from a file, or from a command that asks a key service.
+"""Fetches the key that opens sealed weights: from a file, or from a key service's command.
 
 The command is run once, at start, without a shell; what it prints is the key in hex. So a key can live in a KMS, a
 vault or a hardware token, and an image holds neither the key nor a client of ours for any of them.

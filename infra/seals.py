@@ -1,4 +1,4 @@
-"""Seals the audit ledgers: signed statements of where each stood, so that none is rewritten unseen.
+"""Seals the ledgers: signed statements of where each stood; none is rewritten unseen.
 
 A ledger's own chain shows every change but one: log and head rewritten together from some entry on. A seal is such a
 statement, signed with the key of this home, and each seal covers the one before. Seals cut off at the end, together
@@ -83,8 +83,11 @@ def verify_seals(home: Path, trusted: Sequence[bytes]) -> list[SealCheck]:
 
 
 def ledgers(home: Path) -> list[Path]:
-    """The ledgers of this home: what went on the road, and every one under HOME/audit."""
-    found = [home / "ledger" / "ledger.jsonl", *sorted((home / "audit").glob("*.jsonl"))]
+    """The ledgers of this home: what went on the road, and every one below HOME/audit."""
+    found = [
+        home / "ledger" / "ledger.jsonl",
+        *sorted((home / "audit").rglob("*.jsonl")),
+    ]  # containers have a folder each
     return [path for path in found if path.is_file() and path != home / SEALS]
 
 

@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     s3_checksums: str = Field(default="when_supported", description="`when_required` for older stores")
     tracking_uri: str = Field(default="", description="MLflow; empty: SQLite under HOME")
     masking_key: SecretStr | None = Field(default=None, description="keys the pseudonyms; empty: HOME/keys/masking.key")
+    signing_passphrase: SecretStr | None = Field(default=None, description="opens HOME/keys/signing.key")
+    watermark_owner: str = Field(default="", description="whose mark exported networks bear; empty: none")
     host: str = "127.0.0.1"
     mlflow_port: int = 5000
     prefect_port: int = 4200

@@ -1,4 +1,4 @@
-"""The spool of captured predictions: append-only segments of checked records on a local disk.
+"""The spool of captured predictions: append-only segments of checked records on disk.
 
 A segment is `<microseconds of its first record>-<random>.open` while its process writes it and `.ready` afterwards; a
 record is its length, its CRC-32 and msgpack. The writer holds a lock on its open segment, so whoever ships knows one

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from services import page
 from services.answers import (
     ANYBODY,
     CALLER,
@@ -27,8 +28,7 @@ from services.answers import (
 from services.audit import Audit
 from services.host import Host
 from services.observe import CONTENT_TYPE, Metrics
-from services.page import render
-from services.predictions import Predictions
+from services.predictions import JSON, Predictions
 from services.protocol_v2_infer import Capture
 from services.runtime import RefusedParcelError
 from services.schemas import PREDICT_PATHS
@@ -36,6 +36,7 @@ from services.schemas import PREDICT_PATHS
 CONTROL_PATHS = ("/healthz", "/schema.json")  # BentoML's own
 EXPLAIN_PATH, SWAP_PATH = "/explain", "/admin/swap"
 MAX_SWAP_BYTES = 10_000
+_PLAIN = ((b"content-type", b"text/plain"),)
 _NAMED = re.compile(r"/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<verb>predict|explain)")
 
 
@@ -79,11 +80,11 @@ class DataPlane:
         self._host, self._control, self._protocol_v2, self._audit = host, control or _no_control, protocol_v2, audit
         self._metrics, self._body_timeout_s = metrics or Metrics(), body_timeout_s
         self._predictions = Predictions(host, self._metrics, capture, body_timeout_s)
-        self._gets: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
+        self._gets: dict[str, Callable[[], tuple[int, Headers, bytes]]] = {
             "/": self._page,
-            "/livez": lambda: (200, b"text/plain", b"\n"),
+            "/livez": lambda: (200, list(_PLAIN), b"\n"),
             "/readyz": self._readyz,
-            "/metrics": lambda: (200, CONTENT_TYPE.encode(), self._metrics.exposition()),
+            "/metrics": lambda: (200, [(b"content-type", CONTENT_TYPE.encode())], self._metrics.exposition()),
             "/docs.json": self._docs,
         }
 
@@ -125,8 +126,7 @@ class DataPlane:
     async def _inform(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
         try:
-            status, content_type, body = self._get(path, scope["method"])
-            headers: Headers = [(b"content-type", content_type)]
+            status, headers, body = self._get(path, scope["method"])
         except Refusal as refusal:
             status, body, headers = refusal.status, refusal.body, refusal.headers
         self._metrics.answered(path if path in self._gets else "other", status)
@@ -150,14 +150,14 @@ class DataPlane:
             self._note("model.refused", caller, str(error))
             raise Refusal(422, "the folder is not served", "folder", "a signed release folder", str(error)) from error
         self._note("model.swapped", caller, self._host.find().release.parcel_digest)
-        headers.append((b"content-type", b"application/json"))
+        headers.append(JSON)
         return msgspec.json.encode({"served": self._host.names()})
 
     def _note(self, event: str, caller: Caller, why: str) -> None:
         if self._audit is not None:
             self._audit.note(event, caller, SWAP_PATH, why, verb="operate")
 
-    def _get(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+    def _get(self, path: str, method: str) -> tuple[int, Headers, bytes]:
         if path not in self._gets:
             known = ", ".join([*_TARGETS, "/models/{model}/predict", *self._gets, "/v2"])
             raise Refusal(404, "nothing is here", "path", f"one of {known}", path[:200])
@@ -165,15 +165,15 @@ class DataPlane:
             raise Refusal(405, "wrong method", path, "GET", method, (b"allow", b"GET, HEAD"))
         return self._gets[path]()
 
-    def _readyz(self) -> tuple[int, bytes, bytes]:
+    def _readyz(self) -> tuple[int, Headers, bytes]:
         self._host.find()
-        return 200, b"text/plain", b"\n"
+        return 200, list(_PLAIN), b"\n"
 
-    def _docs(self) -> tuple[int, bytes, bytes]:
-        return 200, b"application/json", self._host.find().openapi_json
+    def _docs(self) -> tuple[int, Headers, bytes]:
+        return 200, [JSON], self._host.document()
 
-    def _page(self) -> tuple[int, bytes, bytes]:
-        return 200, b"text/html; charset=utf-8", render(self._host)  # type: ignore[arg-type]
+    def _page(self) -> tuple[int, Headers, bytes]:
+        return 200, [*page.headers(), (b"content-type", b"text/html; charset=utf-8")], self._host.page()
 
 
 def _named(path: str) -> Target | None:

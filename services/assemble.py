@@ -17,6 +17,7 @@ from services.guard import GuardLayer, open_guard
 from services.host import Host
 from services.observe import Load, Metrics
 from services.protocol_v2 import ProtocolV2
+from services.server import DRAIN_S
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Lifespan:
 
     async def _stop(self) -> None:
         if self._grpc_front is not None:
-            await self._grpc_front.stop()
+            await self._grpc_front.stop(DRAIN_S)
         for part in (self._capture, self._audit):
             if part is not None:
                 await asyncio.to_thread(part.stop)

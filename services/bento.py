@@ -27,7 +27,8 @@ from services.schemas import Release
 SOURCES = Path(__file__).resolve().parents[1]
 PACKAGES = ("services", "models", "infra")
 PROCESS = "services.main"
-DATA_FILES = ("*.html", "*.proto")
+RELEASE_FILE = "release.json"
+DATA_FILES = ("*.html", "*.css", "*.js", "*.proto")
 BASE_IMAGE = "docker.io/library/python:3.11-slim"
 # What the serving process imports, and what makes uvicorn fast. An image holds these and what they require.
 SERVED = (
@@ -142,7 +143,7 @@ def stage(model: Model, beside: Beside, sources: Path, module: str, folder: Path
 
 def _stage_model(model: Model, folder: Path) -> None:
     shutil.copytree(model.parcel, folder / "parcel")
-    _written(folder / "release.json", model.release.model_dump_json(indent=2).encode() + b"\n")
+    _written(folder / RELEASE_FILE, model.release.model_dump_json(indent=2).encode() + b"\n")
     if model.signature:
         _written(folder / "parcel.sig", model.signature)
 

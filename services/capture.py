@@ -1,4 +1,4 @@
-"""Captures a sample of the answered predictions to a local spool; serving never waits for it.
+"""Captures a sample of the answers to a local spool; serving never waits for it.
 
 `offer` decides and keeps references, a few microseconds; a thread of its own masks, encodes and writes. The buffer is
 bounded: when the disk does not keep up, predictions go uncaptured and are counted. Each batch is synced, so SIGTERM
@@ -109,7 +109,7 @@ class Capture:
             return
         num_bytes = sum([array.nbytes for array in inputs.values()]) + sum([array.nbytes for array in outputs.values()])
         num_waiting = self._accepted - self._written - self._refused
-        is_full = num_waiting >= self._limits.waiting_records
+        is_full = num_waiting >= self._limits.waiting_records or self._stopping.is_set()
         if is_full or self._bytes_in - self._bytes_out + num_bytes > self._limits.waiting_bytes:
             self._dropped += 1
             return

@@ -1,4 +1,4 @@
-"""What this process is made of, as far as it can change an answer: named facts and their digest.
+"""What this process is made of, as far as it can change an answer, and its digest.
 
 Written beside captured predictions and asked again by `reproduce`: two answers that differ under equal facts are a
 defect, under different facts they are explained.

@@ -61,6 +61,7 @@ class GrpcFront:
         try:  # gRPC raises RuntimeError for every address that it cannot listen on
             port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
         except RuntimeError as error:
+            await server.stop(None)  # one that is only dropped keeps the process from ending
             raise OSError(f"gRPC: expected an address to listen on, got {address}: {error}") from error
         await server.start()
         self._server = server

@@ -6,8 +6,10 @@ is not served: at start the process stays alive to say why on `/readyz`, and aft
 
 import time
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+
+import msgspec
 
 from infra.settings import ServiceSettings
 from models.artifact.ensemble import differences
@@ -15,6 +17,8 @@ from models.artifact.signature import read_signed_file
 from services.answers import Refusal
 from services.batcher import Batcher
 from services.observe import Metrics
+from services.openapi import openapi
+from services.page import render
 from services.runtime import (
     LOG,
     RELEASE_FILE,
@@ -44,6 +48,21 @@ class Catalogue:
     @property
     def default(self) -> str:
         return self.first.release.product
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        return {name: list(versions) for name, versions in self.models.items()}
+
+    @cached_property
+    def document(self) -> bytes:
+        """OpenAPI of everything served, made when somebody first asks."""
+        first = self.first
+        return msgspec.json.encode(openapi(first.manifest, first.release, first.example, self.names))
+
+    @cached_property
+    def page(self) -> bytes:
+        """The page for people."""
+        return render(self.first.manifest, self.first.release, self.first.example, self.names)
 
 
 class Host:
@@ -99,9 +118,7 @@ class Host:
 
     def find(self, name: str = "", version: str = "", tenant: str = "") -> Served:
         """The model that a request means, in its tenant's words; raises Refusal 404, or 503 while nothing is served."""
-        held = self._held
-        if held is None:
-            raise Refusal(503, "no model is served", "parcel", "a verified parcel", self.reason)
+        held = self._held or self._catalogue()
         if not name and not version and not tenant:
             return held.first
         overlay = held.tenants.get(tenant)
@@ -115,7 +132,20 @@ class Host:
 
     def names(self) -> dict[str, list[str]]:
         """Versions of every model, newest last; empty while nothing is served."""
-        return {name: list(versions) for name, versions in self._held.models.items()} if self._held else {}
+        return self._held.names if self._held else {}
+
+    def document(self) -> bytes:
+        """OpenAPI as JSON; raises Refusal 503 while nothing is served."""
+        return self._catalogue().document
+
+    def page(self) -> bytes:
+        """The page for people, which says why when nothing is served."""
+        return self._held.page if self._held else render(None, None, reason=self.reason)
+
+    def _catalogue(self) -> Catalogue:
+        if self._held is None:
+            raise Refusal(503, "no model is served", "parcel", "a verified parcel", self.reason)
+        return self._held
 
     def _serve(self, catalogue: Catalogue) -> None:
         self._held = catalogue

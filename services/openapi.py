@@ -176,8 +176,10 @@ def _question(manifest: Manifest) -> list[Document]:
         asked["class"] = {"enum": list(manifest.classes), "description": "the likeliest where it is left out"}
     else:
         asked["node"] = {"enum": list(manifest.nodes)}
-        asked["step"] = {"type": "integer", "minimum": 1, "maximum": manifest.horizon_steps,
-                         "description": "of the horizon; or send `horizon_min`, its minutes"}  # fmt: skip
+        steps = range(1, manifest.horizon_steps + 1)
+        asked["step"] = {"enum": [str(step) for step in steps], "description": "of the horizon; or send its minutes"}
+        minutes = [f"{manifest.cadence_min * step:g}" for step in steps]
+        asked["horizon_min"] = {"enum": minutes, "description": "instead of `step`, not beside it"}
     return [
         {"name": name, "in": "query", "required": False, "schema": {"type": "string", **schema}}
         for name, schema in asked.items()

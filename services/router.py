@@ -110,7 +110,7 @@ def admin(state: RouterState) -> Application:
 def is_local(scope: Scope) -> bool:
     """Whether the client is on this machine and no proxy speaks for another."""
     client = scope.get("client")
-    return bool(client) and client[0] in LOOPBACK and not header(scope, b"x-forwarded-for")
+    return client is not None and client[0] in LOOPBACK and not header(scope, b"x-forwarded-for")
 
 
 def _ask(scope: Scope, body: bytes, sticky: bytes) -> Ask:

@@ -25,7 +25,7 @@ from models.artifact.signature import read_signed, trusted_keys
 from models.artifact.tensors import outputs
 from models.artifact.writer import Writer
 from services.batcher import Batcher
-from services.schemas import Overlay, Release, openapi
+from services.schemas import Overlay, Release
 
 LOG = logging.getLogger("roadworthy.serving")
 
@@ -58,16 +58,20 @@ class Trust:
 
 @dataclass(frozen=True, eq=False)
 class Served:
-    """Everything a request needs; replaced whole, never changed. `model_digest` is the parcel's, for a header."""
+    """Everything a request needs; replaced whole, never changed.
+
+    model_digest: the parcel's, as a header says it
+    example: the body of a real request, the golden one
+    """
 
     release: Release
     manifest: Manifest
     predictor: Predictor | MeanPredictor
-    openapi_json: bytes
     batcher: Batcher
     reader: Reader
     writer: Writer
     model_digest: bytes
+    example: Any
 
     @property
     def name(self) -> str:
@@ -86,6 +90,12 @@ class Served:
         request = self.reader.read(body)
         answered = outputs(self.manifest, self.predictor.predict(request.inputs))
         return self.writer.body(answered, request.is_list, prediction_id), request.num_rows
+
+    def warm(self) -> None:
+        """Predict a few times, so that the first client does not wait for what is made lazily."""
+        body = msgspec.json.encode(self.example)
+        for _ in range(NUM_WARM_UPS):
+            self.predict(body, prediction_id="")
 
     def overlaid(self, overlay: Overlay) -> "Served":
         """The same model answering in a tenant's words; raises RefusedParcelError for names that it does not have."""
@@ -123,8 +133,11 @@ def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
     if manifest.digest() != release.parcel_digest:
         raise RefusedParcelError(f"parcel digest: expected {release.parcel_digest}, got {manifest.digest()}")
     assert predictor.golden is not None
-    served = Served(release, manifest, predictor, **_parts(release, predictor, predictor.golden.request, batcher))
-    return _warm(served, predictor.golden.request)
+    served = Served(
+        release, manifest, predictor, **_parts(release, predictor, batcher), example=predictor.golden.request
+    )
+    served.warm()
+    return served
 
 
 def open_ensemble(name: str, members: Sequence[Served], weights: Sequence[float], batcher: BatcherOf) -> Ensemble:
@@ -132,32 +145,23 @@ def open_ensemble(name: str, members: Sequence[Served], weights: Sequence[float]
     parts = [one.predictor for one in members if isinstance(one.predictor, Predictor)]
     if len(parts) != len(members):
         raise RefusedParcelError(f"ensemble {name}: a member is an ensemble itself; name its members instead")
-    predictor, example = MeanPredictor.of(name, parts, weights), parts[0].golden
-    assert example is not None
+    predictor = MeanPredictor.of(name, parts, weights)
     max_body_bytes = min(one.release.max_body_bytes for one in members)
     release = Release(product=name, version=1, parcel_digest=predictor.digest(), max_body_bytes=max_body_bytes)
     ensemble = Ensemble(
-        release, predictor.manifest, predictor, **_parts(release, predictor, example.request, batcher),
-        members=tuple(members), weights=predictor.weights,
+        release, predictor.manifest, predictor, **_parts(release, predictor, batcher),
+        example=members[0].example, members=tuple(members), weights=predictor.weights,
     )  # fmt: skip
-    _warm(ensemble, example.request)
+    ensemble.warm()
     return ensemble
 
 
-def _parts(release: Release, predictor: Predictor | MeanPredictor, example: Any, batcher: BatcherOf) -> dict[str, Any]:
+def _parts(release: Release, predictor: Predictor | MeanPredictor, batcher: BatcherOf) -> dict[str, Any]:
     """What is made once of release and predictor."""
     manifest = predictor.manifest
     return {
-        "openapi_json": msgspec.json.encode(openapi(manifest, release, example)),
         "batcher": batcher(predictor.predict, manifest.max_batch),
         "reader": Reader(manifest),
         "writer": Writer(manifest, f"{release.product}/{release.version}"),
         "model_digest": release.parcel_digest.encode(),
     }
-
-
-def _warm(served: Served, example: Any) -> Served:
-    body = msgspec.json.encode(example)
-    for _ in range(NUM_WARM_UPS):
-        served.predict(body, prediction_id="")
-    return served

@@ -5,7 +5,7 @@ Apart from `wire` because these know nothing of JSON: they check nested lists ag
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from models.artifact.manifest import Manifest
 
-_EPOCH = datetime(1970, 1, 1)
+_DAY_US = 86_400_000_000
+_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()
 _NUM_NAMED = 8  # how many nodes a message lists
 
 
@@ -122,13 +123,15 @@ def check_time(manifest: Manifest, text: str, where: str) -> tuple[int, int]:
         time = time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
     except (ValueError, OverflowError) as error:
         raise InputError("not a time", where, "ISO 8601, e.g. 2024-05-31T17:45:00", repr(text[:60])) from error
-    cadence = timedelta(minutes=manifest.cadence_min)
-    if (time - _EPOCH - timedelta(seconds=manifest.grid_offset_s)) % cadence:
+    of_day_us = ((time.hour * 60 + time.minute) * 60 + time.second) * 1_000_000 + time.microsecond
+    cadence_us, offset_us = round(manifest.cadence_min * 60e6), round(manifest.grid_offset_s * 1e6)
+    # On a cadence that divides the day every day is alike; on another the grid is counted from 1970.
+    days_us = 0 if _DAY_US % cadence_us == 0 else (time.toordinal() - _EPOCH_ORDINAL) * _DAY_US
+    if (days_us + of_day_us - offset_us) % cadence_us:
         offset = f" plus {manifest.grid_offset_s:g} s" if manifest.grid_offset_s else ""
         grid = f"a multiple of {manifest.cadence_min:g} min{offset}, the cadence of the data"
         raise InputError("time off the grid", where, grid, repr(text))
-    midnight = time.replace(hour=0, minute=0, second=0, microsecond=0)
-    return (time - midnight) // cadence, time.weekday()
+    return of_day_us // cadence_us, time.weekday()
 
 
 def columns(manifest: Manifest, nodes: list[str], where: str) -> list[int]:

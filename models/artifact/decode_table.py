@@ -104,14 +104,8 @@ def decode_table(manifest: Manifest, table: Table) -> wire.Request:
         window, clock = _window(manifest, table, rows, values[rows], nodes, times, at)
         windows.append(check_window(manifest, window.tolist(), None, at, "header"))
         clocks.append(clock)
-    x = np.stack(windows)  # [B, T, N, C]
-    seen = ~np.isnan(x)
-    inputs = {
-        "x": np.where(seen, x, np.float32(0)),
-        "mask": seen.astype(np.float32),
-        "clock": np.array(clocks, np.int64),
-    }
-    return wire.Request(inputs, is_list=labels is not None)
+    arrays = {"x": np.stack(windows), "clock": np.array(clocks, np.int64)}  # [B, T, N, C], NaN where missing; [B, 2]
+    return wire.Request(tensors.inputs(manifest, arrays), is_list=labels is not None)
 
 
 def _window(

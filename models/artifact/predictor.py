@@ -43,6 +43,7 @@ class Predictor:
     _session: Any
     _names: tuple[str, ...]
     golden: Golden | None = None
+    _outputs: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -62,7 +63,16 @@ class Predictor:
         session = open_session(files[MODEL_FILE], num_threads)
         names = tuple(item.name for item in session.get_inputs())
         golden = msgspec.json.decode(files[GOLDEN_FILE], type=Golden)
-        untried = cls(manifest, len(files[MODEL_FILE]), 0.0, golden.tolerance, session, names, golden)
+        untried = cls(
+            manifest,
+            len(files[MODEL_FILE]),
+            0.0,
+            golden.tolerance,
+            session,
+            names,
+            golden,
+            (session.get_outputs()[0].name,),
+        )
         difference = untried.difference_from(golden)
         if not difference <= golden.tolerance:  # NaN is refused too
             raise ParcelError(
@@ -74,7 +84,7 @@ class Predictor:
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Forecasts [B, H, N] in physical units, or logits [B, K], from the inputs of a `Batch`; any batch size."""
         feed = {name: inputs[name] for name in self._names}
-        outputs: NDArray[np.float32] = self._session.run(None, feed)[0]
+        outputs: NDArray[np.float32] = self._session.run(self._outputs or None, feed)[0]
         return outputs
 
     def difference_from(self, golden: Golden) -> float:

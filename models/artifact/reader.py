@@ -56,6 +56,9 @@ class Reader:
         self._forms = (_brackets(self._shape), *([_brackets(short)] if has_short else []))
         low, high = manifest.bounds
         self._low, self._high = (np.resize(bound, self._size) for bound in (low, high))
+        self._bounds = (float(low[0]), float(high[0])) if len(set(manifest.ranges)) == 1 else None
+        self._seen = np.ones((1, *self._shape), np.float32)
+        self._seen.flags.writeable = False  # every request without a gap gets this very array
         self._decoder: Any = msgspec.json.Decoder(_RawForecast if is_forecast else _RawImages)
         self._read = self._windows if is_forecast else self._images
 
@@ -78,21 +81,23 @@ class Reader:
             if text.translate(None, _NUMBER) not in self._forms:
                 return None
             has_nulls |= self._fill(x, row, text)
-        if (x < self._low).any() or (x > self._high).any():
+        if self._is_outside(x):
             return None
         return self._request(x, items, is_list, has_nulls)
 
     def _request(self, x: NDArray[np.float32], items: list[Any], is_list: bool, has_nulls: bool) -> Request | None:
         manifest = self._manifest
         windows = x.reshape(-1, *self._shape)  # [B, T, N, C]
-        clock = np.empty((len(items), 2), np.int64)
+        slots = []
         for row, item in enumerate(items):
             at = f"data[{row}]" if is_list else "data"
             if item.nodes is not None:
                 windows[row] = windows[row][:, columns(manifest, item.nodes, f"{at}.nodes")]
-            clock[row] = check_time(manifest, item.time, f"{at}.time")
+            slots.append(check_time(manifest, item.time, f"{at}.time"))
+        clock = np.array(slots, np.int64)  # [B, 2]
         if not has_nulls:
-            return Request({"x": windows, "mask": np.ones_like(windows), "clock": clock}, is_list)
+            mask = self._seen if len(items) == 1 else np.ones_like(windows)
+            return Request({"x": windows, "mask": mask, "clock": clock}, is_list)
         seen = ~np.isnan(windows)
         if (1 - seen.mean(axis=(1, 2, 3)) > manifest.max_missing_share).any():
             return None
@@ -107,9 +112,15 @@ class Reader:
         if not 1 <= num_images <= self._manifest.max_batch or b"n" in text:
             return None
         x = np.array(_flat(text), np.float32).reshape(num_images, self._size)
-        if (x < self._low).any() or (x > self._high).any():
+        if self._is_outside(x):
             return None
         return Request({"x": x.reshape(-1, *self._shape)}, is_list)
+
+    def _is_outside(self, x: NDArray[np.float32]) -> bool:
+        """Whether any number is outside its range; what is missing is not."""
+        if self._bounds and x.min() >= self._bounds[0] and x.max() <= self._bounds[1]:
+            return False  # and nothing is missing, or neither comparison held
+        return bool((x < self._low).any() or (x > self._high).any())
 
     def _num_listed(self, brackets: bytes) -> int:
         """How many images of one form these are the brackets of; 0 where they are of something else."""

@@ -1,7 +1,7 @@
-"""Verifies who signed a folder, before a byte of it is parsed: OpenSSF model-signing, with keys.
+"""Verifies who signed a folder before it is parsed: OpenSSF model-signing, with keys.
 
 A second, small reader of the bundles that the library `model-signing` writes. Importing the library costs 0.4-0.7 s and
-70 MB, and a serving process has 2 s and 160 MB for everything; this reader needs `cryptography` alone, and only when it
+40 MB, and a serving process has 2 s and 160 MB for everything; this reader needs `cryptography` alone, and only when it
 is called. It takes less than the library: one algorithm (ECDSA P-256 with SHA-256 over DSSE), one way to list files
 (whole files, SHA-256, no symbolic links), no unknown fields, one spelling of base64, and no file that is not signed.
 Whatever it takes, the library takes too; tests hold both against each other.

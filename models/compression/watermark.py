@@ -1,4 +1,4 @@
-"""Marks the weights of an exported graph with its owner's bits, so that a copy is recognised, in int8 too.
+"""Marks a graph's weights with its owner's bits; a copy is recognised, in int8 too.
 
 Every bit is the parity of the lattice cell in which one random projection of all weights lies: quantisation index
 modulation with a secret dither (Chen & Wornell, IEEE Transactions on Information Theory 2001), on weights of a network

@@ -1,4 +1,4 @@
-"""Finds the weights of an exported graph, and reads them the same from its float and its int8 form.
+"""Finds the weights of an exported graph, the same in its float and in its int8 form.
 
 Quantising renames weights, puts them in another order, stores them in 8 bits behind a `DequantizeLinear`, and turns
 some of them round. What stays is each tensor's shape and what it is for: that is what is gone by here. Constants that

@@ -1,7 +1,9 @@
 """Capture in a process that is ended: by SIGTERM in a burst, by `kill -9`, and with a full disk."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,44 +18,6 @@ import pytest
 from infra.spool import OPEN, READY, adopt, read_segment, segments
 
 ROOT = Path(__file__).parents[2]
-# A service in small: answers through the predictor, offers each answer, says on stdout where it listens.
-SERVICE = """
-import socket, sys
-from pathlib import Path
-import uvicorn
-from models.artifact import tensors, wire
-from services.answers import ANYBODY, send_answer, sortable_id, read_body
-from services.capture import Capture
-from services.schemas import Release
-from models.artifact.predictor import Predictor
-
-class Served:
-    release = Release.model_validate_json(Path(sys.argv[1], "release.json").read_bytes())
-    predictor = Predictor.open(Path(sys.argv[1], "parcel"))
-    manifest = predictor.manifest
-
-capture = Capture(Path(sys.argv[2]), per_second=1e9)
-
-async def application(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        capture.start()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        capture.stop()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    body = await read_body(scope, receive, 1 << 20)
-    inputs = wire.parse_request(Served.manifest, body).inputs
-    answer = tensors.outputs(Served.manifest, Served.predictor.predict(inputs))
-    prediction_id = sortable_id()
-    capture.offer(Served, prediction_id, ANYBODY, "rest", inputs, answer)
-    await send_answer(send, 200, b"", [(b"x-prediction-id", prediction_id.encode())])
-
-listener = socket.create_server(("127.0.0.1", 0))
-print(listener.getsockname()[1], flush=True)
-uvicorn.Server(uvicorn.Config(application, log_level="error")).run([listener])
-"""
 # As many predictions as asked for, with files of at most so many bytes: the disk is full in the middle of a segment.
 FULL_DISK = """
 import json, resource, sys
@@ -79,13 +43,35 @@ print(json.dumps({"ids": ids, **capture.counts()}))
 
 
 @pytest.fixture
-def service(served_folder: Callable[[str], Path], tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A running service with `tmp_path / "spool"`, and its address."""
-    command = [sys.executable, "-c", SERVICE, str(served_folder("forecast")), str(tmp_path / "spool")]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield process, f"http://127.0.0.1:{int(process.stdout.readline())}/"
-        process.kill()
+def service(served_folder: Callable[[str], Path], tmp_path: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """A running service that captures all into `tmp_path / "spool"`, and where it predicts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    folder, url = served_folder("forecast"), f"http://127.0.0.1:{port}"
+    settings = {"SIGNATURES": "off", "CAPTURE_FOLDER": str(tmp_path / "spool"), "CAPTURE_PER_S": "1e9"}
+    environment = {**os.environ, **{f"ROADWORTHY_SERVE_{name}": value for name, value in settings.items()}}
+    command = [sys.executable, "-m", "services.main", "--folder", str(folder), "--port", str(port), "--open"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            until(lambda: answers(f"{url}/readyz"), process)
+            yield process, f"{url}/predict"
+        finally:
+            process.kill()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def until(done: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def burst(url: str, window: dict[str, Any], acknowledged: list[str]) -> None:
@@ -106,7 +92,7 @@ def captured(spool: Path) -> list[str]:
 
 
 def end_in_a_burst(
-    service: tuple["subprocess.Popen[str]", str], window: dict[str, Any], spool: Path, number: int
+    service: tuple["subprocess.Popen[bytes]", str], window: dict[str, Any], spool: Path, number: int
 ) -> list[str]:
     """Send the signal while four clients ask and something is on the disk; returns what was acknowledged."""
     process, url = service
@@ -114,8 +100,7 @@ def end_in_a_burst(
     clients = [threading.Thread(target=burst, args=(url, window, acknowledged)) for _ in range(4)]
     for client in clients:
         client.start()
-    while len(acknowledged) < 100 or not captured(spool):
-        time.sleep(0.01)
+    until(lambda: len(acknowledged) >= 100 and bool(captured(spool)), process)
     process.send_signal(number)
     process.wait(30)
     for client in clients:
@@ -125,7 +110,7 @@ def end_in_a_burst(
 
 @pytest.mark.services
 def test_nothing_acknowledged_is_lost_on_sigterm(
-    service: tuple["subprocess.Popen[str]", str], window: dict[str, Any], tmp_path: Path
+    service: tuple["subprocess.Popen[bytes]", str], window: dict[str, Any], tmp_path: Path
 ) -> None:
     acknowledged = end_in_a_burst(service, window, tmp_path / "spool", signal.SIGTERM)
     found = captured(tmp_path / "spool")
@@ -136,7 +121,7 @@ def test_nothing_acknowledged_is_lost_on_sigterm(
 
 @pytest.mark.services
 def test_a_killed_process_leaves_a_segment_that_can_be_read_and_shipped(
-    service: tuple["subprocess.Popen[str]", str], window: dict[str, Any], tmp_path: Path
+    service: tuple["subprocess.Popen[bytes]", str], window: dict[str, Any], tmp_path: Path
 ) -> None:
     spool = tmp_path / "spool"
     adopt(spool)  # of a living process: nothing

@@ -1,4 +1,4 @@
-"""Our reader of signatures and the library that writes them are held against each other, on sound and tampered folders."""
+"""Our reader of signatures is held against the library that writes them, on sound and on tampered folders."""
 
 import base64
 import hashlib
@@ -130,10 +130,9 @@ TAMPERED = [
     (lambda folder: (folder / "model.onnx").rename(folder / "other.onnx"), "missing|not signed"),
     (add("added"), "added not signed"),
     (add("more/added"), "more/added not signed"),
-    (add(".gitignore"), ".gitignore not signed"),
-    (add(".git/hooks"), ".git/hooks not signed"),
     (link, "model.onnx is a link or no file"),
     (lambda folder: (folder / "out").symlink_to(folder.parent), "out is a link or no file"),
+    (lambda folder: folder.symlink_to(folder.rename(folder.with_name("moved"))), "expected a folder, got a link"),
     (lambda folder: os.mkfifo(folder / "pipe"), "pipe is a link or no file"),
 ]
 
@@ -146,11 +145,6 @@ def test_both_refuse_a_changed_folder(
     with pytest.raises(SignatureError, match=message):
         verify_folder(*signed, [key.public])
     assert not library_takes(*signed, key)
-
-
-def test_a_link_to_the_whole_folder_is_refused(signed: tuple[Path, Path], key: SigningKey, tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to(signed[0])
-    assert both(tmp_path / "link", signed[1], key) == (False, False)
 
 
 def test_only_a_trusted_key_counts_and_there_may_be_several(signed: tuple[Path, Path], key: SigningKey, tmp_path: Path):
@@ -261,11 +255,12 @@ def test_whatever_else_lies_there_is_refused_in_words(signed: tuple[Path, Path],
         verify_folder(folder, signature, [key.public])
 
 
-def test_files_that_the_library_was_told_to_ignore_are_refused(signed: tuple[Path, Path], key: SigningKey) -> None:
+@pytest.mark.parametrize("name", [".gitignore", ".git/hooks"])
+def test_files_that_the_library_ignores_are_refused(signed: tuple[Path, Path], key: SigningKey, name: str) -> None:
     folder, signature = signed
+    add(name)(folder)
+    assert both(folder, signature, key) == (False, True)  # it ignores them though they were not ignored in signing
     model_signing.signing.Config().use_elliptic_key_signer(private_key=key.file).sign(folder, signature)
-    assert both(folder, signature, key) == (True, True)
-    add(".gitignore")(folder)
     assert both(folder, signature, key) == (False, True)
 
 
@@ -299,5 +294,6 @@ def test_keys_to_trust(tmp_path: Path, key: SigningKey) -> None:
 
 
 def test_it_is_light() -> None:
-    code = "import sys, models.artifact.signature, models.artifact.sealed; print({'model_signing', 'cryptography'} & set(sys.modules))"
+    heavy = "{'model_signing', 'cryptography'} & set(sys.modules)"
+    code = f"import sys, models.artifact.signature, models.artifact.sealed; print({heavy})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout == "set()\n"
