@@ -15,6 +15,7 @@ from flows.deployed import (
     group,
     new_attempt,
     programs,
+    remove_containers,
     replica_url,
     router,
     routing,
@@ -29,7 +30,7 @@ from infra.deployments import DEPLOY, UNDEPLOY, Deployment, DeploymentError, Eng
 from infra.refs import ModelRef
 from infra.stack import StackError
 
-START_S = 120.0
+READY_S = 120.0
 GRPC_STEP = 1000  # a product's gRPC port is its port and so many
 
 
@@ -66,6 +67,7 @@ def deploy(
         _up_again(shop, meant)
     except (StackError, DeploymentError) as error:
         group(shop, product).down()
+        remove_containers(shop, meant, meant.replicas)
         records.remove(meant)
         raise DeploymentError(f"{product} version {live.version} is not deployed: {error}") from error
     return addresses(shop, records.write(meant.model_copy(update={"state": "live"})))
@@ -77,6 +79,7 @@ def undeploy(shop: Workshop, product: str) -> dict[str, Any]:
     found = records.read(product)
     records.begin(found, UNDEPLOY, found.version)
     num_processes = group(shop, product).down(console.say)
+    remove_containers(shop, found, (*found.replicas, *found.previous))
     records.remove(found)
     return {"product": product, "version": found.version, "stopped": num_processes}
 
@@ -111,9 +114,9 @@ def _up_again(shop: Workshop, deployment: Deployment) -> Deployment:
     return deployment
 
 
-def start(shop: Workshop, deployment: Deployment) -> None:
-    """Start what does not run, stop what the record does not name. Raises StackError."""
-    group(shop, deployment.product).up(programs(shop, deployment), timeout_s=START_S)
+def start(shop: Workshop, deployment: Deployment, ready_s: float = READY_S) -> None:
+    """Start what does not run, stop what the record does not name; all is ready then. Raises StackError."""
+    group(shop, deployment.product).up(programs(shop, deployment), timeout_s=ready_s)
 
 
 def addresses(shop: Workshop, deployment: Deployment) -> dict[str, Any]:

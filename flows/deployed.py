@@ -15,6 +15,7 @@ from flows.live import parcel_folder
 from flows.local_key import key_header
 from flows.package import package_version, serving
 from flows.workshop import Workshop
+from infra.containers import Engine as ContainerEngine
 from infra.deployments import Deployment, DeploymentError, Deployments, Replica
 from infra.refs import BentoRef, ModelRef
 from infra.servers import address
@@ -57,15 +58,46 @@ def programs(shop: Workshop, deployment: Deployment) -> list[Program]:
 
 
 def _replica_program(shop: Workshop, deployment: Deployment, replica: Replica) -> Program:
-    bento = BentoRef(product=deployment.product, version=replica.version, tag=replica.name, path=replica.bento)
-    argv, environment = serving(shop, bento, LOOPBACK, replica.port, replica.grpc_port, is_open=deployment.is_open)
-    if ServiceSettings().tls_cert:  # TLS ends at the router; behind it is loopback
-        argv = ["/usr/bin/env", "-u", "ROADWORTHY_SERVE_TLS_CERT", "-u", "ROADWORTHY_SERVE_TLS_KEY", *argv]
+    if deployment.engine == "container":
+        argv, environment = _container(shop, deployment, replica), {}
+    else:
+        bento = BentoRef(product=deployment.product, version=replica.version, tag=replica.name, path=replica.bento)
+        argv, environment = serving(
+            shop, bento, LOOPBACK, replica.port, replica.grpc_port, is_open=deployment.is_open
+        )  # fmt: skip
+        if ServiceSettings().tls_cert:  # TLS ends at the router; behind it is loopback
+            argv = ["/usr/bin/env", "-u", "ROADWORTHY_SERVE_TLS_CERT", "-u", "ROADWORTHY_SERVE_TLS_KEY", *argv]
     url = replica_url(replica)
     return Program(
         name=replica.name, argv=tuple(argv), environment=environment, url=url, port=replica.port,
         ready_url=f"{url}/readyz", settle_s=1,
     )  # fmt: skip
+
+
+def _container(shop: Workshop, deployment: Deployment, replica: Replica) -> list[str]:
+    """The command of a hardened container, without TLS: that ends at the router, and behind it is loopback."""
+    from flows.container import container_command
+    from flows.image import ImageRef
+
+    image = ImageRef(
+        product=deployment.product, version=replica.version, digest=replica.digest, tag=replica.image, engine="",
+        size_bytes=0,
+    )  # fmt: skip
+    words = container_command(
+        shop, image, container_name(deployment, replica), replica.port, replica.grpc_port, is_open=deployment.is_open
+    )
+    return [word for word in words if not word.startswith("--env=ROADWORTHY_SERVE_TLS_")]
+
+
+def container_name(deployment: Deployment, replica: Replica) -> str:
+    return f"roadworthy-{deployment.product}-{replica.name}"
+
+
+def remove_containers(shop: Workshop, deployment: Deployment, gone: Sequence[Replica]) -> None:
+    """What outlived its command, as when that was killed."""
+    if deployment.engine == "container":
+        for replica in gone:
+            ContainerEngine.find(shop.home).remove(container_name(deployment, replica))
 
 
 def with_replicas(shop: Workshop, deployment: Deployment, ref: ModelRef) -> Deployment:
@@ -74,16 +106,25 @@ def with_replicas(shop: Workshop, deployment: Deployment, ref: ModelRef) -> Depl
     num_new = deployment.num_replicas - len(known)
     if num_new <= 0:
         return deployment
-    bento = package_version(shop, ref)
+    bento, image = _packaged(shop, deployment, ref)
     ports = free_ports(2 * num_new)
     made = tuple(
         Replica(
-            name=f"v{ref.version}-{number}", version=ref.version, digest=ref.digest, bento=bento.path,
+            name=f"v{ref.version}-{number}", version=ref.version, digest=ref.digest, bento=bento, image=image,
             port=ports.pop(), grpc_port=ports.pop(),
         )
         for number in range(len(known), deployment.num_replicas)
     )  # fmt: skip
     return deployment.model_copy(update={"replicas": (*deployment.replicas, *made)})
+
+
+def _packaged(shop: Workshop, deployment: Deployment, ref: ModelRef) -> tuple[str, str]:
+    """Folder of the Bento, tag of the image: the one that this engine needs. Raises BentoError, EngineError."""
+    if deployment.engine == "process":
+        return package_version(shop, ref).path, ""
+    from flows.image import package_version_image
+
+    return "", package_version_image(shop, ref).tag
 
 
 def weighted(deployment: Deployment, weights: dict[int, float]) -> Deployment:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from flows import console
 from flows.live import live_model
-from flows.package import package_version, registration
+from flows.package import package_version, published_trust, registration
 from flows.workshop import Workshop
 from infra.atomic import write_atomic
 from infra.base_image import DEFAULT, base_image, debian_packages
 from infra.containers import Engine
+from infra.manifests import write_manifests
 from infra.refs import ModelRef, Ref
 from infra.sbom import ModelFacts, bill
 from models.artifact.manifest import CARD_FILE, Manifest, read_and_verify
@@ -59,6 +60,18 @@ def package_version_image(shop: Workshop, version: ModelRef, base: str = DEFAULT
         product=version.product, version=version.version, digest=record.get("Digest") or record["Id"], tag=image,
         engine=engine.name, size_bytes=record["Size"],
     )  # fmt: skip
+
+
+def write_live_manifests(shop: Workshop, product: str, out: Path, image: str = "") -> list[Path]:
+    """Manifests and a compose file for the image of what is live, built if need be; the files, sorted.
+
+    image: `repository@sha256:…` in a registry; default: the local one. Raises what package_image does, ManifestError.
+    """
+    live = live_model(shop, product)
+    built = package_version_image(shop, live)
+    trust = {path.name: path.read_bytes() for path in published_trust(shop).glob("*.pem")}
+    local = f"{built.tag.partition(':')[0]}@{built.digest}"
+    return write_manifests(out, product, live.version, image or local, live.digest, trust, built.tag)
 
 
 def _recipe(bento: Path, engine: Engine, base: str) -> str:

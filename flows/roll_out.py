@@ -44,6 +44,7 @@ class Plan:
     max_disagreement: float = 0.25
     min_requests: int = 20
     keep_previous: bool = True
+    ready_s: float = 60.0
     gate: Gate | None = None
 
     def guard(self, candidate: int, stable: int) -> CanaryGuard:
@@ -118,7 +119,7 @@ def _begin(shop: Workshop, deployed: Deployment, ref: ModelRef) -> Deployment:
 
 def _start_candidate(attempt: Attempt, ref: ModelRef) -> None:
     task = attempt.bar.add_task("candidate", total=None, note=f"version {ref.version}")
-    start(attempt.shop, attempt.record)
+    start(attempt.shop, attempt.record, attempt.plan.ready_s)
     replicas = attempt.record.of(ref.version)
     off = max(check(attempt.shop, one) for one in replicas)
     if attempt.plan.gate and (reason := attempt.plan.gate(replica_url(replicas[0]))):

@@ -33,7 +33,7 @@ def nobody(step: str, fraction: float, note: str) -> None:
 
 
 def lifecycle_key(recipe: Recipe, prepared: str, owner: str = "") -> str:
-    """A lifecycle's key: the recipe, the key of its snapshot, all code that computes, and whose mark the graphs bear."""
+    """A lifecycle's key: recipe, key of its snapshot, all code that computes, and whose mark its graphs bear."""
     return key_of(recipe.model_dump(mode="json"), prepared, catalog.code_digest(), *([owner] if owner else []))
 
 

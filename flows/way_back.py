@@ -13,7 +13,17 @@ from filelock import FileLock
 
 from flows import console
 from flows.deploy import start
-from flows.deployed import FULL, check, deployments, new_attempt, router, routing, weighted, with_replicas
+from flows.deployed import (
+    FULL,
+    check,
+    deployments,
+    new_attempt,
+    remove_containers,
+    router,
+    routing,
+    weighted,
+    with_replicas,
+)
 from flows.workshop import Workshop
 from infra.deployments import ROLL_BACK, Deployment, Replica
 from infra.promotion import standing
@@ -122,6 +132,7 @@ def stop_others(shop: Workshop, record: Deployment, gone: tuple[Replica, ...]) -
     """What the record does not name any more finishes its requests and ends; what it names runs."""
     router(shop, record.product).drain({one.name for one in gone})
     start(shop, record)
+    remove_containers(shop, record, gone)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from cyclonedx.model import HashType, Property
+from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
@@ -86,7 +86,7 @@ def _model(model: ModelFacts) -> Component:
         bom_ref=MODEL_REF,
         description=model.description,
         properties=[Property(name=f"roadworthy:{name}", value=value) for name, value in model.facts.items()],
-        hashes=[HashType.from_hashlib_alg("sha256", model.digest)],
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=model.digest)],
     )
 
 

@@ -197,5 +197,8 @@ async def _no_control(scope: Scope, receive: Receive, send: Send) -> None:
         return
     if scope["type"] != "http":
         raise RuntimeError(f"no control plane for {scope['type']} {scope.get('path', '')}")
-    refusal = Refusal(404, "BentoML is not in this process", "path", "/livez or /docs.json", scope["path"])
+    if scope["path"] == "/healthz":  # what BentoML's own answers, too
+        await send_answer(send, 200, b"\n", list(_PLAIN), with_body=scope["method"] != "HEAD")
+        return
+    refusal = Refusal(404, "BentoML is not in this process", "path", "/docs.json", scope["path"])
     await send_answer(send, refusal.status, refusal.body, refusal.headers)

@@ -20,13 +20,45 @@ from services.protocol_v2 import ProtocolV2
 from services.server import DRAIN_S
 
 
+class Parts:
+    """What is not HTTP: started before the first request, stopped after the last."""
+
+    def __init__(
+        self, host: Host, grpc_address: str, grpc_front: GrpcFront | None, capture: Capture | None, audit: Audit | None
+    ) -> None:
+        self._host, self._grpc_address, self._grpc_front = host, grpc_address, grpc_front
+        self._threads = [part for part in (capture, audit) if part is not None]
+        self.grpc_port = 0
+
+    async def start(self) -> None:
+        """Open the models and listen for gRPC; raises OSError when that port is taken."""
+        self._host.load()
+        for part in self._threads:
+            part.start()
+        if self._grpc_front is not None:
+            self.grpc_port = await self._grpc_front.start(self._grpc_address)
+
+    async def drain(self) -> None:
+        """Let the gRPC calls under way end, and take no more; again is harmless."""
+        if self._grpc_front is not None:
+            await self._grpc_front.stop(DRAIN_S)
+
+    async def stop(self) -> None:
+        """Write what was captured and audited."""
+        await self.drain()
+        for part in self._threads:
+            await asyncio.to_thread(part.stop)
+
+
 @dataclass(frozen=True)
 class Assembled:
-    """One serving process; `app` starts and stops the rest with its lifespan."""
+    """One serving process; the lifespan of `app` starts and stops its `parts`."""
 
     app: Application
     host: Host
     metrics: Metrics
+    parts: Parts
+    settings: ServiceSettings
 
     @property
     def load(self) -> Load:
@@ -49,50 +81,24 @@ def assemble(
     protocol_v2 = ProtocolV2(host, capture, metrics, settings.body_timeout_s)
     plane = DataPlane(host, control, metrics, capture, protocol_v2, audit, settings.body_timeout_s)
     grpc_front = GrpcFront(host, guard, capture, metrics, settings) if settings.grpc_port is not None else None
+    parts = Parts(host, f"{address}:{settings.grpc_port}", grpc_front, capture, audit)
     app = GuardLayer(plane, guard, answered=metrics.answered)
-    return Assembled(_Lifespan(app, host, settings, address, grpc_front, capture, audit), host, metrics)
+    return Assembled(_watched(app, parts), host, metrics, parts, settings)
 
 
-class _Lifespan:
-    """Starts what is not HTTP before the first request, and stops it after the last."""
+def _watched(app: Application, parts: Parts) -> Application:
+    """The application, whose lifespan takes the parts along."""
 
-    def __init__(
-        self,
-        app: Application,
-        host: Host,
-        settings: ServiceSettings,
-        address: str,
-        grpc_front: GrpcFront | None,
-        capture: Capture | None,
-        audit: Audit | None,
-    ) -> None:
-        self._app, self._host, self._settings, self._address = app, host, settings, address
-        self._grpc_front, self._capture, self._audit = grpc_front, capture, audit
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on; a lifespan is watched on its way."""
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
 
-        async def watched() -> Message:
+        async def received() -> Message:
             message = await receive()
-            await (self._start() if message["type"] == "lifespan.startup" else self._stop())
+            await (parts.start() if message["type"] == "lifespan.startup" else parts.stop())
             return message
 
-        await self._app(scope, watched, send)
+        await app(scope, received, send)
 
-    async def _start(self) -> None:
-        self._host.load()
-        for part in (self._capture, self._audit):
-            if part is not None:
-                part.start()
-        if self._grpc_front is not None:
-            await self._grpc_front.start(f"{self._address}:{self._settings.grpc_port}")
-
-    async def _stop(self) -> None:
-        if self._grpc_front is not None:
-            await self._grpc_front.stop(DRAIN_S)
-        for part in (self._capture, self._audit):
-            if part is not None:
-                await asyncio.to_thread(part.stop)
+    return watched

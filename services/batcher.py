@@ -89,16 +89,27 @@ class Batcher:
             self._batched(len(waiting))
         try:
             outputs = self._timed(together, len(together["x"]))
-        except Exception as error:  # the service edge: all are told, none waits for ever
-            for one in waiting:
-                if not one.answered.done():
-                    one.answered.set_exception(error)
+        except Exception as error:  # the service edge: nobody waits for ever, and one's rows break no other's
+            self._answer_each(waiting, error)
             return
         begin = 0
         for one in waiting:
             if not one.answered.done():  # a client may have gone
                 one.answered.set_result(outputs[begin : begin + one.num_rows])
             begin += one.num_rows
+
+    def _answer_each(self, waiting: list[_Waiting], error: Exception) -> None:
+        """Predict one by one what did not go together."""
+        for one in waiting:
+            if one.answered.done():
+                continue
+            if len(waiting) == 1:
+                one.answered.set_exception(error)
+                continue
+            try:
+                one.answered.set_result(self._timed(one.inputs, one.num_rows))
+            except Exception as own_error:  # the service edge: as above
+                one.answered.set_exception(own_error)
 
     def _timed(self, inputs: Inputs, num_rows: int) -> NDArray[np.float32]:
         started = time.perf_counter()

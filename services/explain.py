@@ -1,4 +1,4 @@
-"""Answers `/explain`: which readings or pixels moved this prediction, as JSON or as a picture.
+"""Answers `/explain`: what moved this prediction, as JSON or as a picture.
 
 The rows without each input go through the same door as predictions do, a few at a time, so that others' requests are
 answered in between.
@@ -118,7 +118,7 @@ async def _explained(served: Answering, request: Request, question: Question) ->
     for start in range(0, plan.num_rows, num_rows):
         await asyncio.sleep(0)
         answers = _tensor(await served.infer(plan.hidden(start, start + num_rows, fill)))
-        without.append(answers[(slice(None), *position)])
+        without.append(answers.reshape(len(answers), -1)[:, np.ravel_multi_index(position, answers.shape[1:])])
     prediction, baseline = (float(row[position]) for row in probed[:2])
     effects = plan.effects(prediction, np.concatenate(without))
     return {

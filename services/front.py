@@ -16,23 +16,36 @@ import bentoml
 
 T = TypeVar("T")
 
+# BentoML does not tell a worker where its socket is bound; to serve without keys, ROADWORTHY_SERVE_PUBLISHED_ON must.
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - what it may be
 _PARENT_CHECK_S = 1.0
 
 
 class FrontService(bentoml.Service[T]):  # type: ignore[misc]
-    """A BentoML service that answers from `release.json` and `parcel/` beside the folder of this file."""
+    """A BentoML service that answers from the release folder that this file lies in, as `services.main` does."""
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """The data plane, with BentoML's application behind it. Called in worker processes only."""
+        """The whole application, with BentoML's behind it. Called in worker processes only.
+
+        Raises GuardError or TokenError when the settings would leave the service open to others.
+        """
         # Here and not above: the supervising parent imports this module too, and needs no ONNX Runtime.
-        from services.app import DataPlane
-        from services.runtime import LOG, Runtime
+        from uvicorn.config import HTTP_PROTOCOLS
+
+        from infra.settings import ServiceSettings
+        from services.assemble import assemble
+        from services.runtime import LOG
+        from services.server import protocol
 
         LOG.setLevel(logging.INFO)
         # BentoML mutes uvicorn's access log by level only: each line would still be put together, for nobody.
         logging.getLogger("uvicorn.access").propagate = False
         threading.Thread(target=_stop_with_parent, args=(os.getppid(),), daemon=True).start()
-        return DataPlane(Runtime(Path(__file__).resolve().parents[1]), super().to_asgi(is_main=is_main))
+        settings, folder = ServiceSettings(), Path(__file__).resolve().parents[1]
+        assembled = assemble(folder, settings, UNKNOWN_ADDRESS, super().to_asgi(is_main=is_main))
+        # BentoML leaves the protocol to uvicorn, which looks here for what it chooses by itself.
+        HTTP_PROTOCOLS["auto"] = protocol(settings, assembled.load)  # type: ignore[assignment]
+        return assembled.app
 
 
 def _stop_with_parent(parent: int) -> None:

@@ -5,7 +5,10 @@ instead of ours, and generated stubs would only stand in between. Health and ref
 /livez and /readyz; they tell no more than the protocol's own definition and which names are served.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
@@ -17,6 +20,7 @@ from infra.settings import ServiceSettings
 from models.artifact.checks import InputError
 from services import inference_pb2 as messages
 from services.answers import ANYBODY, Caller, Refusal, sortable_id
+from services.batcher import check_wait
 from services.observe import Metrics
 from services.protocol_v2_frame import MAX_SMALL_BYTES, check_frame
 from services.protocol_v2_health import SERVICE as HEALTH_SERVICE
@@ -35,7 +39,9 @@ ENVELOPE_BYTES = 65_536  # names, shapes and parameters around the tensors
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.server_max_unrequested_time_in_server", 1),  # seconds; a call not taken up by then is UNAVAILABLE
 )
+_ARRIVED: ContextVar[float] = ContextVar("arrived")  # when a call was taken up, by time.perf_counter
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -55,7 +61,7 @@ class GrpcFront:
         """Listen on `host:port` and return the port, which was free to choose where it was 0; raises OSError."""
         options = (*OPTIONS, ("grpc.max_receive_message_length", self._max_bytes() + ENVELOPE_BYTES))
         server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._settings.max_connections)
-        server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
+        server.add_generic_rpc_handlers((_Stamping(self._handlers()), self._health.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
         credentials = _credentials(self._settings)
         try:  # gRPC raises RuntimeError for every address that it cannot listen on
@@ -126,6 +132,7 @@ class GrpcFront:
     async def _model_stream_infer(self, raw_requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """One answer to each message, in order; a refused one is answered in words, and the stream goes on."""
         async for raw_request in raw_requests:
+            _ARRIVED.set(time.perf_counter())
             answer = messages.ModelStreamInferResponse()
             status = 200
             try:
@@ -140,6 +147,7 @@ class GrpcFront:
     async def _infer(
         self, raw_request: bytes, context: Any, prediction_id: str, trailers: list[tuple[str, str]]
     ) -> messages.ModelInferResponse:
+        check_wait(self._metrics.load, time.perf_counter() - _ARRIVED.get(), self._host.deadline_s)
         check_frame(raw_request)
         request = parsed(messages.ModelInferRequest, raw_request)
         caller = await self._admit(context, "predict", request.model_name, len(raw_request), "ModelInfer")
@@ -148,12 +156,18 @@ class GrpcFront:
         if len(raw_request) > served.release.max_body_bytes + ENVELOPE_BYTES:
             expected = f"at most {served.release.max_body_bytes} bytes; send fewer rows"
             raise Refusal(413, "the request is too large", "ModelInfer", expected, f"{len(raw_request)} bytes")
+        load = self._metrics.load
+        load.in_flight += 1
         try:
             tensors = read_tensors(request, Reader(served.manifest))
+            if load.gathers:
+                await asyncio.sleep(0)  # others of this turn of the event loop may share the call
             outputs = await self._inference.outputs(served, prediction_id, caller, tensors)
             picked = chosen(outputs, [output.name for output in request.outputs])
         except InputError as error:
             raise refused(error) from error
+        finally:
+            load.in_flight -= 1
         return response_of(served.release, request, prediction_id, picked)
 
     async def _admit(self, context: Any, verb: str, model: str, num_bytes: int, method: str) -> Caller:
@@ -175,6 +189,18 @@ class GrpcFront:
         words = in_words(refusal)
         await context.abort(code_of(refusal), words, (*trailers, *retry_metadata(refusal, words)))
         raise AssertionError("abort raises")
+
+
+class _Stamping(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Notes when each call was taken up; gRPC tells its handlers in the task that then runs them."""
+
+    def __init__(self, handler: Any) -> None:
+        self._service = handler.service
+
+    def service(self, handler_call_details: Any) -> Any:
+        """The method's handler."""
+        _ARRIVED.set(time.perf_counter())
+        return self._service(handler_call_details)
 
 
 def _credentials(settings: ServiceSettings) -> Any:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from infra.api_keys import TokenError
 from infra.settings import ServiceSettings
-from services.assemble import assemble
+from services.assemble import Assembled, assemble
 from services.guard import GuardError
 from services.runtime import LOG
 from services.server import server
-from services.tokens import TokenError
 
 GC_THRESHOLDS = (10_000, 20, 50)
 
@@ -33,15 +33,26 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings(options)
         assembled = assemble(options.folder.resolve(), settings, options.host)
     except (GuardError, TokenError, ValidationError) as error:
-        print(f"services.main: {error}", file=sys.stderr)
+        sys.stderr.write(f"services.main: {error}\n")
         return 2
     # What is there now lives to the end; and a request makes few objects, none of them in a circle.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    running = server(assembled.app, settings, assembled.load, options.host, options.port)
+    running = server(assembled.app, settings, assembled.load, options.host, options.port, assembled.parts.drain)
+    running.announce = lambda port: _announce(assembled, options.host, port)
     running.run()
-    return 0 if running.started else 1
+    return 0
+
+
+def _announce(assembled: Assembled, address: str, port: int) -> None:
+    """One line on standard output, once clients are answered."""
+    host = assembled.host
+    served = ", ".join(f"{name}/{version}" for name, versions in host.names().items() for version in versions)
+    grpc = f", gRPC on port {assembled.parts.grpc_port}" if assembled.parts.grpc_port else ""
+    scheme = "https" if assembled.settings.tls_cert else "http"
+    sys.stdout.write(f"{scheme}://{address}:{port}{grpc}: {served or f'not ready: {host.reason}'}\n")
+    sys.stdout.flush()
 
 
 def _settings(options: argparse.Namespace) -> ServiceSettings:

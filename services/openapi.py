@@ -44,7 +44,7 @@ def openapi(
     """The document; `example` is the golden request body, `models` every served model with its versions."""
     known = {name: [str(version) for version in versions] for name, versions in (models or {}).items()}
     known = known or {release.product: [str(release.version)]}
-    examples = {"Golden": {"value": example}}
+    examples: Document = {"Golden": {"value": example}}
     if manifest.task == "forecast":
         examples["GoldenTable"] = {"value": _csv(manifest, example)}
     request, answer = forecast_schemas(manifest) if manifest.task == "forecast" else classify_schemas(manifest)

@@ -1,4 +1,4 @@
-"""JSON Schemas of requests, answers and explanations, with the sizes and names of one contract."""
+"""JSON Schemas of requests, answers and explanations of one contract."""
 
 from typing import Any
 
@@ -96,9 +96,10 @@ def classify_schemas(manifest: Manifest) -> tuple[Schema, Schema]:
 
 def explanation_schema(manifest: Manifest) -> Schema:
     """Schema of what `services.explain` answers."""
-    number, whole = {"type": "number"}, {"type": "integer", "minimum": 0}
+    number: Schema = {"type": "number"}
+    whole: Schema = {"type": "integer", "minimum": 0}
     if manifest.task == "forecast":
-        explained = {
+        explained: Schema = {
             "node": {"enum": list(manifest.nodes)},
             "horizon_min": number,
             "units": {"const": manifest.units[0]},
@@ -108,12 +109,12 @@ def explanation_schema(manifest: Manifest) -> Schema:
             "lags_min": {**array(number), "description": "age of each group's latest reading, in minutes"},
             "lag_steps": {**whole, "description": "steps in a group of lags"},
         }
-        place = {"node": {"type": "string"}, "lag_min": number}
+        place: Schema = {"node": {"type": "string"}, "lag_min": number}
     else:
         explained = {"class": {"enum": list(manifest.classes)}, "units": {"const": "probability"}}
         axes = {"top_px": array(whole), "left_px": array(whole), "patch_px": array(whole, 2)}
         place = {"top_px": whole, "left_px": whole}
-    moved = {**place, "effect": number, "share": {"type": "number", "minimum": 0, "maximum": 1}}
+    moved: Schema = {**place, "effect": number, "share": {"type": "number", "minimum": 0, "maximum": 1}}
     return _closed({
         "explained": _closed({**explained, "prediction": number}),
         "method": {"enum": list(METHODS)},

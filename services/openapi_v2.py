@@ -1,4 +1,4 @@
-"""OpenAPI of the Open Inference Protocol's routes: tensors as JSON, and its own shape of error."""
+"""OpenAPI of the Open Inference Protocol: tensors as JSON, its own errors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +13,7 @@ V2_PROBLEM: Document = {"type": "object", "required": ["error"], "properties": {
 _BINARY = "a line of JSON, its length in Inference-Header-Content-Length, and the tensors' bytes behind it"
 _READ = ("401", "403", "404", "405", "429", "503")
 _PARAMETERS = {"type": "object"}
+_JSON_TYPES: Document = {"FP32": ["number", "null"], "INT64": "integer", "BYTES": "string"}
 
 
 def v2_schemas(manifest: Manifest) -> Document:
@@ -105,9 +106,7 @@ def _infer(name: str, refused: Mapping[str, Document]) -> Document:
 
 def _sent(spec: Spec, max_batch: int) -> Document:
     """One input tensor, its values flat, nested like its shape, or in the binary part."""
-    value: Document = {"FP32": {"type": ["number", "null"]}, "INT64": {"type": "integer"}, "BYTES": {"type": "string"}}[
-        spec.datatype
-    ]
+    value = {"type": _JSON_TYPES[spec.datatype]}
     shape = [{"type": "integer", "minimum": 1, "maximum": max_batch}, *({"const": size} for size in spec.shape[1:])]
     properties = {
         "name": {"const": spec.name},

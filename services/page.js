@@ -69,7 +69,8 @@ async function explain() {
   const image = document.createElement("img");
   image.src = URL.createObjectURL(await ask(`explain?${query}`));
   image.alt = "Heat map: which inputs raised (red) or lowered (blue) this answer";
-  image.onload = () => URL.revokeObjectURL(image.src);
+  await image.decode();
+  URL.revokeObjectURL(image.src);
   at("chart").replaceChildren(image);
   last = null;
   return "";

@@ -1,5 +1,6 @@
 """Predicts and explains over HTTP with a body as people send it: JSON, a picture, a table."""
 
+import asyncio
 import time
 from typing import Any
 from urllib.parse import parse_qsl
@@ -51,7 +52,7 @@ class Predictions:
             return None
         started = time.perf_counter()
         try:
-            request = _request(scope, served, raw_body)
+            request = await _request(scope, served, raw_body)
             outputs = await served.infer(request.inputs)
             body = served.writer.body(outputs, request.is_list, prediction_id)
         except InputError as error:
@@ -77,7 +78,7 @@ class Predictions:
             return None
         try:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            content_type, body = await explain(served, _request(scope, served, raw_body), query)
+            content_type, body = await explain(served, await _request(scope, served, raw_body), query)
         except InputError as error:
             raise _unfit(error) from error
         except Refusal:
@@ -113,7 +114,7 @@ class Predictions:
         return await read_body(scope, receive, served.release.max_body_bytes, self._body_timeout_s)
 
 
-def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:
+async def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:
     content_type = header(scope, b"content-type")
     if content_type in _PLAIN_TYPES:
         return served.reader.read(raw_body)
@@ -121,7 +122,8 @@ def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:
     kind = decode.media_type(text)
     if kind in decode.JSON_TYPES or kind.endswith("+json"):
         return served.reader.read(raw_body)
-    return decode.decode(served.manifest, raw_body, text)
+    # A table or a picture may take a third of a second: not on the event loop.
+    return await asyncio.to_thread(decode.decode, served.manifest, raw_body, text)
 
 
 def _unfit(error: InputError) -> Refusal:

@@ -5,6 +5,7 @@ arrays lie on the body as it came, and the answer is put together with one copy.
 are, one sentence under `error`; it names what, where, expected and got.
 """
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,7 +29,9 @@ from services.answers import (
     send_answer,
     sortable_id,
 )
+from services.batcher import check_wait
 from services.observe import Metrics
+from services.predictions import ARRIVED
 from services.protocol_v2_infer import (
     EXTENSIONS,
     PLATFORM,
@@ -116,8 +119,10 @@ class ProtocolV2:
     async def _infer(self, scope: Scope, receive: Receive, model: str, version: str, headers: Headers) -> bytes | None:
         prediction_id = sortable_id()
         headers.append((b"x-prediction-id", prediction_id.encode()))
+        if arrived := scope.get(ARRIVED):
+            check_wait(self._metrics.load, time.perf_counter() - arrived, self._host.deadline_s)
         served = self._host.find(model, version, _tenant(scope))
-        headers.append((b"x-model-digest", served.release.parcel_digest.encode()))
+        headers.append((b"x-model-digest", served.model_digest))
         if (encoding := header(scope, b"content-encoding").lower()) not in (b"", b"identity"):
             raise Refusal(415, "encoded body", "content-encoding", "identity", encoding.decode("latin-1")[:200])
         raw_body = await read_body(scope, receive, served.release.max_body_bytes, self._body_timeout_s)

@@ -61,7 +61,7 @@ class Inference:
             raise Refusal(
                 500, "the prediction failed", "infer", "an answer", f"see the log, {prediction_id}"
             ) from error
-        self.metrics.predicted(len(inputs["x"]), time.perf_counter() - started)
+        self.metrics.predicted(len(inputs["x"]), time.perf_counter() - started, served.name, self.protocol)
         if self.capture is not None:
             self.capture.offer(served, prediction_id, caller, self.protocol, inputs, outputs)
         return outputs

@@ -21,11 +21,12 @@ from multidict import CIMultiDict
 
 from infra.settings import ServiceSettings
 from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, read_body, send_answer
-from services.observe import CONTENT_TYPE
+from services.observe import CONTENT_TYPE, Load
 from services.router_config import SOCKET, RouterConfigError
 from services.router_forward import Ask, Reply
 from services.router_grpc import start_grpc
 from services.router_state import RouterMetrics, RouterState
+from services.server import protocol
 
 LOG = logging.getLogger("roadworthy.router")
 
@@ -172,8 +173,8 @@ async def serve(path: Path, host: str, port: int, grpc_port: int | None, setting
 
 def _config(app: Application, host: str, port: int, settings: ServiceSettings) -> uvicorn.Config:
     return uvicorn.Config(
-        app, host=host, port=port, http="httptools", ws="none", lifespan="off", log_level="warning", access_log=False,
-        server_header=False, date_header=False, limit_concurrency=settings.max_connections,
+        app, host=host, port=port, http=protocol(settings, Load()), ws="none", lifespan="off", log_level="warning",
+        access_log=False, server_header=False, date_header=False, proxy_headers=False,
         timeout_graceful_shutdown=DRAIN_S, ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
     )  # fmt: skip
 

@@ -112,7 +112,7 @@ def _too_many_errors(guard: CanaryGuard, own: list[Sample], others: list[Sample]
     """A request that breaks every version is not the canary's fault, so the others' share is allowed on top."""
     num_errors = sum(failed for _, _, failed in own)
     allowed = guard.max_error_share + sum(failed for _, _, failed in others) / max(1, len(others))
-    if len(own) < guard.min_requests or num_errors <= allowed * len(own):
+    if len(own) < guard.min_requests or num_errors <= max(1.0, allowed * len(own)):  # one error proves nothing
         return ""
     share = num_errors / len(own)
     return f"errors: {num_errors} of {len(own)} requests to {guard.group} failed ({share:.1%}), allowed {allowed:.1%}"

@@ -6,7 +6,9 @@ by `answers.read_body`, since only the application can still answer then.
 """
 
 import asyncio
+import socket
 import time
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any, cast
 
@@ -182,14 +184,37 @@ def protocol(settings: ServiceSettings, load: Load) -> type[Protocol]:
 class Server(uvicorn.Server):
     """uvicorn's server; SIGTERM and SIGINT drain it and end the process with status 0."""
 
+    draining: Callable[[], Awaitable[None]] | None = None
+    announce: Callable[[int], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and tell `announce` on which port."""
+        await super().startup(sockets)
+        if self.started and self.announce is not None:
+            self.announce(self.servers[0].sockets[0].getsockname()[1])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain HTTP, and beside it what `draining` drains."""
+        if self.draining is None:
+            await super().shutdown(sockets)
+        else:
+            await asyncio.gather(super().shutdown(sockets), self.draining())
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain; the signal is not raised again afterwards, as uvicorn would, since that is no failure."""
         super().handle_exit(sig, frame)
         self._captured_signals.clear()
 
 
-def server(app: Application, settings: ServiceSettings, load: Load, host: str, port: int) -> Server:
-    """A server of `app`, not yet started."""
+def server(
+    app: Application,
+    settings: ServiceSettings,
+    load: Load,
+    host: str,
+    port: int,
+    draining: Callable[[], Awaitable[None]] | None = None,
+) -> Server:
+    """A server of `app`, not yet started; `draining` ends what it does not know of, while it drains itself."""
     config = uvicorn.Config(
         app,
         host=host,
@@ -206,4 +231,6 @@ def server(app: Application, settings: ServiceSettings, load: Load, host: str, p
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
     )
-    return Server(config)
+    made = Server(config)
+    made.draining = draining
+    return made

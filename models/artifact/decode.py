@@ -1,4 +1,4 @@
-"""Decodes a request body as people send it: JSON, a picture, a table; checked by the contract.
+"""Decodes a request body as people send it, by the contract: JSON, a picture, a table.
 
 Each decoder is imported when the first body of its kind comes: a process that is only asked in JSON loads neither
 Pillow nor a Parquet reader.

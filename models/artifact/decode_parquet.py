@@ -1,4 +1,4 @@
-"""Decodes a Parquet table within the bounds of the contract: its size is known before a page is unpacked."""
+"""Decodes a Parquet table within the bounds of the contract."""
 
 from models.artifact.checks import InputError
 from models.artifact.decode_table import NODE, TIME, WINDOW, Table, check_size, table_of

@@ -104,7 +104,8 @@ def decode_table(manifest: Manifest, table: Table) -> wire.Request:
         window, clock = _window(manifest, table, rows, values[rows], nodes, times, at)
         windows.append(check_window(manifest, window.tolist(), None, at, "header"))
         clocks.append(clock)
-    arrays = {"x": np.stack(windows), "clock": np.array(clocks, np.int64)}  # [B, T, N, C], NaN where missing; [B, 2]
+    x = np.stack(windows)  # [B, T, N, C], NaN where missing
+    arrays: dict[str, NDArray[Any]] = {"x": x, "clock": np.array(clocks, np.int64)}
     return wire.Request(tensors.inputs(manifest, arrays), is_list=labels is not None)
 
 

@@ -70,9 +70,7 @@ def read_footer(content: bytes, max_footer_bytes: int) -> Footer:
         footer = Thrift(content[-8 - size : -8]).structure()
     except ThriftError as error:
         raise FooterError(str(error)) from error
-    num_rows, groups, schema = footer.get(_NUM_ROWS), footer.get(_ROW_GROUPS), footer.get(_SCHEMA)
-    if not isinstance(num_rows, int) or not _are_structures(groups) or not _are_structures(schema):
-        raise FooterError("no rows, row groups and schema in the footer")
+    num_rows, groups, schema = _whole(footer, _NUM_ROWS), _structures(footer, _ROW_GROUPS), _structures(footer, _SCHEMA)
     elements = schema[1:]
     if schema[0].get(_NUM_CHILDREN) != len(elements) or not elements:
         raise FooterError("columns inside columns; write a flat table")
@@ -85,20 +83,19 @@ def read_footer(content: bytes, max_footer_bytes: int) -> Footer:
 
 def _chunks(group: dict[int, Any], elements: list[dict[int, Any]], end: int) -> list[Chunk]:
     """The pages of each column of a row group."""
-    columns, num_rows = group.get(_GROUP_COLUMNS), group.get(_GROUP_ROWS)
-    if not isinstance(num_rows, int) or num_rows < 0 or not _are_structures(columns) or len(columns) != len(elements):
+    columns, num_rows = _structures(group, _GROUP_COLUMNS), _whole(group, _GROUP_ROWS)
+    if len(columns) != len(elements):
         raise FooterError("a row group of other columns than the schema")
     chunks = []
     for column, element in zip(columns, elements, strict=True):
         meta = column.get(_COLUMN_META)
         if not isinstance(meta, dict) or meta.get(_PATH) != [element.get(_NAME)] or meta.get(1) != element.get(_TYPE):
             raise FooterError("a column without its metadata")
-        numbers = [meta.get(field) for field in (_CODEC, _NUM_VALUES, _PACKED, _DATA_AT)]
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise FooterError("a column without sizes")
-        codec, num_values, num_packed, start = numbers
+        codec, num_values, num_packed, start = (
+            _whole(meta, field) for field in (_CODEC, _NUM_VALUES, _PACKED, _DATA_AT)
+        )
         dictionary = meta.get(_DICTIONARY_AT)
-        start = min(start, dictionary) if isinstance(dictionary, int) and dictionary > 0 else start
+        start = min(start, dictionary) if type(dictionary) is int and dictionary > 0 else start
         if num_values != num_rows or start + num_packed > end:
             raise FooterError("a column of other size than its row group")
         chunks.append(Chunk(codec, start, start + num_packed, num_values))
@@ -107,7 +104,7 @@ def _chunks(group: dict[int, Any], elements: list[dict[int, Any]], end: int) -> 
 
 def _column(element: dict[int, Any], chunks: tuple[Chunk, ...]) -> Column:
     name, kind, repetition = (element.get(field) for field in (_NAME, _TYPE, _REPETITION))
-    if not isinstance(name, bytes) or not isinstance(kind, int) or repetition not in (_REQUIRED, _OPTIONAL):
+    if not isinstance(name, bytes) or type(kind) is not int or repetition not in (_REQUIRED, _OPTIONAL):
         raise FooterError("a column that is a list; write a flat table")
     try:  # a name in other bytes says so only by raising
         text = name.decode()
@@ -129,5 +126,17 @@ def _meaning(element: dict[int, Any]) -> str:
     return _BY_CONVERTED.get(converted, "") if isinstance(converted, int) else ""
 
 
-def _are_structures(items: Any) -> bool:
-    return isinstance(items, list) and bool(items) and all(isinstance(item, dict) for item in items)
+def _whole(fields: dict[int, Any], number: int) -> int:
+    """A field that must be a count or a place; raises FooterError."""
+    value = fields.get(number)
+    if type(value) is not int or value < 0:  # a bool is an int to isinstance
+        raise FooterError(f"no number in field {number}")
+    return value
+
+
+def _structures(fields: dict[int, Any], number: int) -> list[dict[int, Any]]:
+    """A field that must be a list of structures, at least one; raises FooterError."""
+    items = fields.get(number)
+    if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+        raise FooterError(f"no structures in field {number}")
+    return items

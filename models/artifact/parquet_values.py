@@ -43,7 +43,7 @@ def _chunk(content: bytes, column: Column, chunk: Chunk, max_bytes: int) -> tupl
     while reader.at < chunk.stop:
         page = reader.structure()
         size, packed = page.get(_UNPACKED), page.get(_PACKED)
-        if not isinstance(size, int) or not isinstance(packed, int) or min(size, packed) < 0 or size > max_bytes:
+        if type(size) is not int or type(packed) is not int or min(size, packed) < 0 or size > max_bytes:
             raise FooterError(f"a page of {size} bytes")
         max_bytes -= size
         body = content[reader.at : reader.at + packed]
@@ -71,7 +71,7 @@ def _page(
     count = _count(header, chunk.num_values)
     if is_new:
         levels = [header.get(field, 0) for field in _LEVELS]
-        if not all(isinstance(each, int) and each >= 0 for each in levels) or levels[1] or levels[0] > len(body):
+        if not all(type(each) is int and each >= 0 for each in levels) or levels[1] or levels[0] > len(body):
             raise FooterError("levels that are not those of a flat table")
         seen = _runs(body[: levels[0]], 1, count) if column.is_optional else np.ones(count, np.int64)
         content = body[levels[0] :]
@@ -110,6 +110,8 @@ def _plain(column: Column, content: bytes, count: int) -> Values:
         return _texts(content, count)
     if column.kind == BOOLEAN:
         return _bits(content, 1, count)
+    if column.kind not in _DTYPES:
+        raise FooterError(f"a column of physical type {column.kind}")
     dtype = np.dtype(_DTYPES[column.kind])
     if len(content) < count * dtype.itemsize:
         raise FooterError("a page that ends early")
@@ -208,7 +210,7 @@ def _cells(column: Column, found: Values) -> Sequence[Any]:
 
 def _count(header: dict[int, Any], at_most: int) -> int:
     count = header.get(1)
-    if not isinstance(count, int) or not 0 <= count <= at_most:
+    if type(count) is not int or not 0 <= count <= at_most:
         raise FooterError("a page of more values than rows")
     return count
 

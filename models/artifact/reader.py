@@ -14,13 +14,16 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.artifact.checks import check_time, columns
+from models.artifact.checks import InputError, check_time, columns
 from models.artifact.manifest import Manifest
 from models.artifact.wire import Request, parse_request
 
 _NUMBER = b"0123456789+-.eEnul \t\r\n"  # every byte of a number, of null, and of white space
-# What msgspec, orjson and struct raise for a text that is not as expected, nested too deeply, or beyond a float32.
-_UNFIT = (msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError, RecursionError, struct.error, OverflowError)
+# What msgspec, orjson, struct and the checks raise for a text that is not as expected; `wire` says it in order.
+_UNFIT = (
+    msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError, RecursionError, struct.error, OverflowError,
+    InputError,
+)  # fmt: skip
 
 
 class _RawWindow(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -111,7 +114,7 @@ class Reader:
         num_images = self._num_listed(brackets) if is_list else 1
         if not 1 <= num_images <= self._manifest.max_batch or b"n" in text:
             return None
-        x = np.array(_flat(text), np.float32).reshape(num_images, self._size)
+        x = _float32(_flat(text)).reshape(num_images, self._size)
         if self._is_outside(x):
             return None
         return Request({"x": x.reshape(-1, *self._shape)}, is_list)
@@ -136,14 +139,19 @@ class Reader:
         if b"n" not in text:
             self._floats.pack_into(x, row * self._floats.size, *numbers)
             return False
-        with np.errstate(over="ignore"):
-            x[row] = np.array(numbers, np.float32)
+        x[row] = _float32(numbers)
         return True
 
 
 def _flat(text: bytes) -> list[Any]:
     numbers: list[Any] = orjson.loads(b"[%b]" % text.translate(None, b"[]"))
     return numbers
+
+
+def _float32(numbers: list[Any]) -> NDArray[np.float32]:
+    """NaN for null; what is too large becomes infinite, and so out of range."""
+    with np.errstate(over="ignore"):
+        return np.array(numbers, np.float32)
 
 
 def _brackets(shape: Sequence[int]) -> bytes:

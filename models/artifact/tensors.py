@@ -6,13 +6,14 @@ bad row is then said by `checks`, so both doors refuse in the same words.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.checks import InputError, check_batch, check_images, check_time, check_window, sizes
-from models.artifact.manifest import Manifest
+from models.artifact.manifest import Manifest, Range
 
 _DAYS_PER_WEEK = 7
 
@@ -30,7 +31,12 @@ def input_specs(manifest: Manifest) -> tuple[Spec, ...]:
     """What `inputs` accepts, in the graph's order; `clock` and `time` say the same thing in two ways."""
     if manifest.task == "classify":
         return (Spec("x", "FP32", (-1, *(manifest.image_shape or ()))),)
-    window = (-1, manifest.past_steps, len(manifest.nodes), len(manifest.channels))
+    return _window_specs(manifest.past_steps, len(manifest.nodes), len(manifest.channels))
+
+
+@cache
+def _window_specs(past_steps: int, num_nodes: int, num_channels: int) -> tuple[Spec, ...]:
+    window = (-1, past_steps, num_nodes, num_channels)
     return (
         Spec("x", "FP32", window),
         Spec("mask", "FP32", window, "1 where x was seen, else 0; may be left out: missing is what is NaN in x"),
@@ -59,8 +65,10 @@ def check_declared(specs: Sequence[Spec], name: str, datatype: str, shape: Seque
 
     Shapes come from strangers: none that is not the contract's is ever multiplied out or allocated.
     """
-    spec = next((spec for spec in specs if spec.name == name), None)
-    if spec is None:
+    for spec in specs:
+        if spec.name == name:
+            break
+    else:
         raise InputError("unknown tensor", "inputs", f"one of {', '.join(s.name for s in specs)}", repr(name[:60]))
     if datatype != spec.datatype:
         raise InputError("wrong datatype", name, spec.datatype, repr(datatype[:60]))
@@ -94,13 +102,17 @@ def inputs(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> dict[str,
     return {"x": np.where(seen, x, np.float32(0)), "mask": seen.astype(np.float32), "clock": clock}
 
 
-_DATATYPES = {"f4": "FP32", "f8": "FP64", "f2": "FP16", "i8": "INT64", "i4": "INT32", "b1": "BOOL"}
+_DATATYPES = {
+    np.dtype(kind): datatype
+    for datatype, kind in {
+        "FP32": np.float32, "FP64": np.float64, "FP16": np.float16, "INT64": np.int64, "INT32": np.int32,
+        "BOOL": np.bool_, "BYTES": np.object_,
+    }.items()
+}  # fmt: skip
 
 
 def _datatype(array: NDArray[Any]) -> str:
-    if array.dtype.kind in "OSU":
-        return "BYTES"
-    return _DATATYPES.get(array.dtype.str[1:], array.dtype.name)
+    return _DATATYPES.get(array.dtype) or ("BYTES" if array.dtype.kind in "SU" else array.dtype.name)
 
 
 def _check_shape(spec: Spec, shape: tuple[int, ...], max_batch: int) -> None:
@@ -128,9 +140,9 @@ def _clock(manifest: Manifest, tensors: Mapping[str, NDArray[Any]], num_rows: in
         slots = [check_time(manifest, _text(time, row), f"time[{row}]") for row, time in enumerate(times)]
         return np.array(slots, np.int64)
     assert clock is not None
-    limits = np.array([manifest.slots_per_day, _DAYS_PER_WEEK])
-    outside = (clock < 0) | (clock >= limits)
-    if outside.any():
+    limits = (manifest.slots_per_day, _DAYS_PER_WEEK)
+    if clock.min() < 0 or clock[:, 0].max() >= limits[0] or clock[:, 1].max() >= limits[1]:
+        outside = (clock < 0) | (clock >= np.array(limits))
         row, column = (int(index) for index in np.argwhere(outside)[0])
         what = ("slot of the day", "weekday")[column]
         place, span = f"clock[{row}][{column}]", f"0 to {limits[column] - 1}"
@@ -164,17 +176,25 @@ def _seen(x: NDArray[np.float32], mask: NDArray[np.float32] | None) -> NDArray[n
 
 def _check_readings(manifest: Manifest, x: NDArray[np.float32], seen: NDArray[np.bool_] | None) -> None:
     """Ranges and missing share of every window; what is wrong with the first bad one is said by `check_window`."""
-    low, high = manifest.bounds
     readings = x if seen is None else np.where(seen, x, np.float32(np.nan))
+    low, high = _bounds_of_window(manifest.ranges, manifest.past_steps * len(manifest.nodes))
+    flat = readings.reshape(len(x), -1)
     bad = np.zeros(len(x), np.bool_)
-    if not (np.fmin.reduce(readings, axis=None) >= low.max() and np.fmax.reduce(readings, axis=None) <= high.min()):
-        flat, num_tiles = readings.reshape(len(x), -1), manifest.past_steps * len(manifest.nodes)
-        outside = (flat < np.tile(low, num_tiles)) | (flat > np.tile(high, num_tiles))
-        bad = outside.any(axis=1)
+    if (flat < low).any() or (flat > high).any():
+        bad = ((flat < low) | (flat > high)).any(axis=1)
     if seen is not None:
         bad |= (~seen).mean(axis=(1, 2, 3)) > manifest.max_missing_share
     for row in np.flatnonzero(bad):
         check_window(manifest, readings[row].tolist(), None, f"x[{row}]", "x")
+
+
+@cache
+def _bounds_of_window(ranges: tuple[Range, ...], num_cells: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smallest and largest value of each number of a flat window: rows this long are compared fast, [C] is not."""
+    limit = float(np.finfo(np.float32).max)
+    low = [-limit if minimum is None else minimum for minimum, _ in ranges]
+    high = [limit if maximum is None else maximum for _, maximum in ranges]
+    return np.tile(np.array(low, np.float32), num_cells), np.tile(np.array(high, np.float32), num_cells)
 
 
 def _check_pixels(manifest: Manifest, x: NDArray[np.float32]) -> None:

@@ -162,3 +162,20 @@ def test_servers_listen_on_loopback_with_telemetry_off(tmp_path: Path) -> None:
     assert mlflow.environment["MLFLOW_HOST"] == "127.0.0.1"
     assert mlflow.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert mlflow.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+@pytest.mark.services
+def test_a_group_of_its_own_lives_beside_that_of_the_home(stack: Stack) -> None:
+    stack.up([file_server("one", free_port())])
+    other = Stack(stack.config, stack.config.folder / "deployments" / "tiny")
+    other.up([file_server("two", free_port())])
+    assert stack.down() >= 2
+    assert [one.name for one in other.status()] == ["two"]
+    assert other.status()[0].state in ("STARTING", "RUNNING")
+    other.down()
+    assert_nothing_left(other)
+
+
+def test_how_long_a_program_settles_is_its_own_setting() -> None:
+    assert "startsecs = 10" in configuration([Program("one", ("true",), ready_url="http://127.0.0.1:1")])
+    assert "startsecs = 2" in configuration([Program("one", ("true",), ready_url="http://127.0.0.1:1", settle_s=2)])

@@ -19,10 +19,10 @@ NODES, PAST_STEPS, HORIZON_STEPS, MAX_BATCH = ("a", "b", "c"), 4, 2, 8
 CLASSES, IMAGE_SHAPE = ("zero", "one"), (1, 3, 3)
 
 
-def forecast_graph() -> bytes:
+def forecast_graph(seed: int = 7) -> bytes:
     """x, mask [B, T, N, 1] and clock [B, 2] to [B, H, N]: the weighted readings, and a little of the clock."""
     num_in, num_out = PAST_STEPS * len(NODES), HORIZON_STEPS * len(NODES)
-    weights = np.random.default_rng(7).uniform(0, 2 / num_in, (num_in, num_out)).astype(np.float32)
+    weights = np.random.default_rng(seed).uniform(0, 2 / num_in, (num_in, num_out)).astype(np.float32)
     nodes = [
         helper.make_node("Mul", ["x", "mask"], ["seen"]),
         helper.make_node("Reshape", ["seen", "flat"], ["rows"]),
@@ -85,10 +85,10 @@ CLASSIFY = {
 }  # fmt: skip
 
 
-def make_parcel(folder: Path, task: str) -> str:
-    """Write a parcel of `task` and return its digest."""
+def make_parcel(folder: Path, task: str, seed: int = 7) -> str:
+    """Write a parcel of `task` and return its digest; another `seed` makes another forecast."""
     folder.mkdir(parents=True)
-    model = forecast_graph() if task == "forecast" else classify_graph()
+    model = forecast_graph(seed) if task == "forecast" else classify_graph()
     request = {"data": make_window() if task == "forecast" else np.ones(IMAGE_SHAPE).tolist()}
     fields = {
         **(FORECAST if task == "forecast" else CLASSIFY),
@@ -105,8 +105,16 @@ def make_parcel(folder: Path, task: str) -> str:
 
 
 def make_release(parcel_digest: str, **fields: Any) -> Release:
-    """Version 3 of the product `tiny`."""
-    return Release(product="tiny", version=3, run_id="r1", data_hash="d1", parcel_digest=parcel_digest, **fields)
+    """Version 3 of the product `tiny`, where the fields say no other."""
+    known = {"product": "tiny", "version": 3, "run_id": "r1", "data_hash": "d1", "parcel_digest": parcel_digest}
+    return Release(**{**known, **fields})
+
+
+def make_release_folder(folder: Path, task: str = "forecast", seed: int = 7, **fields: Any) -> Path:
+    """A folder with `parcel/` and `release.json`, as it is served."""
+    release = make_release(make_parcel(folder / "parcel", task, seed), max_body_bytes=20_000, **fields)
+    (folder / "release.json").write_text(release.model_dump_json())
+    return folder
 
 
 @pytest.fixture
@@ -120,10 +128,7 @@ def served_folder(tmp_path: Path) -> Callable[[str], Path]:
     """Makes what a Bento of this task holds: `parcel/` and `release.json`."""
 
     def make(task: str) -> Path:
-        folder = tmp_path / task
-        release = make_release(make_parcel(folder / "parcel", task), max_body_bytes=20_000)
-        (folder / "release.json").write_text(release.model_dump_json())
-        return folder
+        return make_release_folder(tmp_path / task, task)
 
     return make
 

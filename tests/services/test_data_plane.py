@@ -210,8 +210,9 @@ def test_the_documented_example_is_answered(forecast: Ask, classify: Ask) -> Non
 
 def test_documented_sizes_are_the_parcels(forecast: Ask) -> None:
     schemas = forecast("GET", "/docs.json").json()["components"]["schemas"]
-    window = schemas["Request"]["properties"]["data"]["anyOf"][0]["oneOf"][0]
-    assert window["properties"]["values"]["minItems"] == 4 and window["properties"]["values"]["items"]["maxItems"] == 3
+    window = schemas["Request"]["anyOf"][0]["properties"]["data"]["oneOf"][0]
+    values = window["properties"]["values"]["oneOf"][0]
+    assert values["minItems"] == 4 and values["items"]["maxItems"] == 3
     assert schemas["Answer"]["properties"]["units"] == {"const": "km/h"}
 
 

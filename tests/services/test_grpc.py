@@ -26,7 +26,6 @@ from services.answers import Caller, Refusal
 from services.grpc_front import SERVICE, GrpcFront
 from services.host import Host
 from services.observe import Metrics
-from services.protocol_v2_frame import check_frame
 
 ROOT = Path(__file__).parents[2]
 TIME = b"2024-05-31T17:45:00"
@@ -272,66 +271,3 @@ def test_a_port_that_is_taken_is_an_error(host: Host) -> None:
             await first.stop(0)
 
     asyncio.run(twice())
-
-
-def changed(data: st.DataObject, message: bytes) -> bytes:
-    """The message with some of its bytes cut, replaced or repeated."""
-    content = bytearray(message)
-    for _ in range(data.draw(st.integers(1, 5))):
-        at = data.draw(st.integers(0, len(content)))
-        content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=4))
-    return bytes(content[: data.draw(st.integers(0, len(content)))]) if data.draw(st.booleans()) else bytes(content)
-
-
-_SHAPES = st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 4), max_size=6)
-
-
-def any_request(data: st.DataObject) -> bytes:
-    """A request with the right names and otherwise anything in it."""
-    request = raw_request()
-    x = request.inputs[data.draw(st.integers(0, 1))]
-    x.shape[:] = data.draw(_SHAPES | st.just(list(X.shape)))
-    x.datatype = data.draw(st.sampled_from(["FP32", "INT64", "BYTES", "FP64", "BOOL", ""]))
-    request.raw_input_contents[0] = data.draw(st.binary(max_size=96) | st.just(X.tobytes()))
-    if data.draw(st.booleans()):
-        x.contents.fp32_contents.extend(data.draw(st.lists(st.floats(width=32), max_size=24)))
-        del request.raw_input_contents[data.draw(st.integers(0, 2)) :]
-    return bytes(request.SerializeToString())
-
-
-REFUSALS = {"INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED"}
-
-
-@settings(max_examples=1, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_nothing_that_strangers_send_is_more_than_refused(host: Host, data: st.DataObject) -> None:
-    """One channel, many messages: the process that refused one answers the next."""
-
-    async def ask() -> None:
-        async with channel_to(host) as (_, channel):
-            call = channel.unary_unary(f"/{SERVICE}/ModelInfer")
-            for _ in range(NUM_MESSAGES):
-                raw = (
-                    any_request(data) if data.draw(st.booleans()) else changed(data, raw_request().SerializeToString())
-                )
-                try:
-                    await call(raw)
-                except grpc.aio.AioRpcError as error:
-                    assert error.code().name in REFUSALS, (raw, error)
-            assert await call(raw_request().SerializeToString())
-
-    asyncio.run(ask())
-
-
-AMPLIFIED = {
-    "tensors": b"\x2a\x00" * 65, "outputs": b"\x32\x00" * 65, "parameters": b"\x22\x00" * 65,
-    "texts": b"\x2a\xa4\x80\x01" + b"\x2a\xa0\x80\x01" + b"\x42\x00" * 8_208, "groups": b"\x0b\x0c",
-    "endless number": b"\x08" + b"\xff" * 100, "past its end": b"\x2a\x7f", "no message": b"\xff" * 9,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", AMPLIFIED)
-def test_messages_that_would_grow_in_memory_are_refused_unparsed(case: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        check_frame(AMPLIFIED[case])
-    assert caught.value.status == (413 if case in ("tensors", "outputs", "parameters", "texts") else 400)

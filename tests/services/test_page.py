@@ -137,7 +137,7 @@ def test_a_forecast_is_asked_for_drawn_and_explained(served_folder: Folder, tmp_
         page.select_option("#target", "b")
         assert page.inner_text("#chart td").startswith("b")
         page.click("#explain")
-        page.wait_for_function("document.querySelector('#chart img')?.naturalWidth === 900")
+        assert page.wait_for_selector("#chart img").evaluate("image => image.naturalWidth") == 900
         assert problems == []
         page.fill("#body", '{"data": []}')
         page.click("#predict")
@@ -158,5 +158,5 @@ def test_a_picture_is_classified_from_a_file(served_folder: Folder, tmp_path: Pa
         page.wait_for_selector("#chart meter")
         assert page.inner_text("#chart td") == "one" and page.is_visible("#clear")
         page.click("#explain")
-        page.wait_for_function("document.querySelector('#chart img')?.naturalWidth === 900")
+        assert page.wait_for_selector("#chart img").evaluate("image => image.naturalWidth") == 900
         assert problems == []
