@@ -82,7 +82,7 @@ def audit_ledgers(shop: Workshop) -> list[Path]:
     from infra.seals import SEALS
 
     folder = shop.home / "audit"
-    found = chain(folder.glob("*.jsonl"), (head.with_suffix(".jsonl") for head in folder.glob("*.head")))
+    found = chain(folder.rglob("*.jsonl"), (head.with_suffix(".jsonl") for head in folder.rglob("*.head")))
     return [shop.ledger.path, *sorted(set(found) - {shop.home / SEALS})]
 
 

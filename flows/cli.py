@@ -14,6 +14,7 @@ from flows import console
 from flows.cli_access import audit_app, key_app
 from flows.cli_data import app as data_app
 from flows.cli_deploy import app as deploy_app
+from flows.cli_image import app as image_app
 from flows.cli_live import app as live_app
 from flows.cli_reproduce import app as reproduce_app
 from flows.cli_reproduce import capture_app
@@ -35,7 +36,7 @@ app = typer.Typer(
 groups = {"data": data_app, "key": key_app, "audit": audit_app, "capture": capture_app, "watermark": watermark_app}
 for name, group in groups.items():
     app.add_typer(group, name=name)
-for part in (live_app, deploy_app, trust_app, reproduce_app, stack_app):
+for part in (live_app, image_app, deploy_app, trust_app, reproduce_app, stack_app):
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]

@@ -6,7 +6,7 @@ import typer
 
 from flows import console
 from flows.options import AsJson
-from flows.workshop import open_workshop
+from flows.workshop import Workshop, open_workshop
 
 key_app = typer.Typer(help="API keys of what is served: create, list, revoke.", no_args_is_help=True)
 audit_app = typer.Typer(help="The hash-chained ledgers: verify, seal, show.", no_args_is_help=True)
@@ -32,10 +32,12 @@ def create_key(
     """
     from flows import access
 
+    shop = open_workshop()
     record = access.create_key(
-        open_workshop(), name, models=models, verbs=verbs, expires=expires, tenant=tenant, per_minute=per_minute,
+        shop, name, models=models, verbs=verbs, expires=expires, tenant=tenant, per_minute=per_minute,
         max_body_bytes=max_body,
     )  # fmt: skip
+    _tell_containers(shop)
     if as_json:
         console.emit(record)
         return
@@ -78,7 +80,9 @@ def revoke_key(
     """
     from flows import access
 
-    record = access.revoke_key(open_workshop(), key_id)
+    shop = open_workshop()
+    record = access.revoke_key(shop, key_id)
+    _tell_containers(shop)
     if as_json:
         console.emit(record)
     else:
@@ -151,3 +155,11 @@ def show_audit(
 def _said(details: dict[str, object]) -> str:
     shown = ("status", "why", "count", "where", "verb", "name", "key", "id", "version", "address")
     return " ".join(f"{name}={details[name]}" for name in shown if details.get(name))
+
+
+def _tell_containers(shop: Workshop) -> None:
+    """Containers read a copy of the keys' hashes: where there is one, it follows at once."""
+    from flows.container import access_folder, publish_keys
+
+    if access_folder(shop).exists():
+        publish_keys(shop)

@@ -118,11 +118,19 @@ def delete(
 
 
 @app.command()
-def package(product: ProductName, as_json: AsJson = False) -> None:
-    """Pack what is live into a Bento.
+def package(
+    product: ProductName,
+    image: Annotated[bool, typer.Option("--image", help="An OCI image of it, with podman or docker.")] = False,
+    base: Annotated[str, typer.Option(help="Base image; default: one made of Debian packages, or a registry's.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Pack what is live into a signed Bento, or into the image of that Bento.
 
-    Example: roadworthy package freeway
+    Example: roadworthy package freeway --image
     """
+    if image:
+        _package_image(product, base, as_json=as_json)
+        return
     from flows.package import package_live
 
     bento = package_live(open_workshop(), product)
@@ -171,3 +179,13 @@ def predict(
         from flows.show import show_prediction
 
         show_prediction(record)
+
+
+def _package_image(product: str, base: str, *, as_json: bool) -> None:
+    from flows.image import package_image
+
+    made = package_image(open_workshop(), product, *([base] if base else []))
+    if as_json:
+        console.emit(made)
+    else:
+        console.say(f"{product} version {made.version}: {made.tag}\n  {made.digest}, {made.size_bytes / 1e6:.0f} MB")

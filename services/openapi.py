@@ -69,17 +69,21 @@ def openapi(
             **v2_paths(known, {code: {"$ref": f"#/components/responses/V2_{code}"} for code in REFUSALS}),
             **_informed(),
         },
-        "components": {
-            "schemas": schemas,
-            "examples": examples,
-            "responses": {
-                **{code: _refusal(code, "Problem") for code in REFUSALS},
-                **{f"V2_{code}": _refusal(code, "V2Problem") for code in REFUSALS},
-            },
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, or an OIDC token"},
-                "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            },
+        "components": _components(schemas, examples),
+    }
+
+
+def _components(schemas: Document, examples: Document) -> Document:
+    return {
+        "schemas": schemas,
+        "examples": examples,
+        "responses": {
+            **{code: _refusal(code, "Problem") for code in REFUSALS},
+            **{f"V2_{code}": _refusal(code, "V2Problem") for code in REFUSALS},
+        },
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "an API key, or an OIDC token"},
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         },
     }
 

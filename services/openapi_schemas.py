@@ -24,15 +24,8 @@ PROBLEM: Schema = {
 
 def forecast_schemas(manifest: Manifest) -> tuple[Schema, Schema]:
     """Schemas of a request of windows [T][N][C] ([T][N] where there is one channel), and of its answer."""
-    num_nodes, num_channels = len(manifest.nodes), len(manifest.channels)
-    cells = [_reading(manifest, channel) for channel in range(num_channels)]
-    cell = {"type": "array", "prefixItems": cells, "items": False, "minItems": num_channels, "maxItems": num_channels}
-    either = {"oneOf": [cells[0], cell]} if num_channels == 1 else cell
-    if num_channels == 1:  # a window is [T][N] or [T][N][1], not a mixture of both
-        values: Schema = {"oneOf": [array(array(item, num_nodes), manifest.past_steps) for item in (cells[0], cell)]}
-    else:
-        values = array(array(either, num_nodes), manifest.past_steps)
-    share = f"at most {manifest.max_missing_share:.1%} of the values of a window may be null"
+    num_nodes = len(manifest.nodes)
+    values, share = _values(manifest), f"at most {manifest.max_missing_share:.1%} of the values of a window may be null"
     time = {
         "type": "string",
         "format": "date-time",
@@ -69,6 +62,16 @@ def forecast_schemas(manifest: Manifest) -> tuple[Schema, Schema]:
         "nodes": array({"type": "string"}, num_nodes),
     }
     return {"anyOf": [inside, beside]}, _envelope(one_or_many(forecast, manifest.max_batch), more)
+
+
+def _values(manifest: Manifest) -> Schema:
+    """The readings of a window; with one channel [T][N] or [T][N][1], not a mixture of both."""
+    num_nodes, num_channels = len(manifest.nodes), len(manifest.channels)
+    cells = [_reading(manifest, channel) for channel in range(num_channels)]
+    cell = {"type": "array", "prefixItems": cells, "items": False, "minItems": num_channels, "maxItems": num_channels}
+    if num_channels == 1:
+        return {"oneOf": [array(array(item, num_nodes), manifest.past_steps) for item in (cells[0], cell)]}
+    return array(array(cell, num_nodes), manifest.past_steps)
 
 
 def classify_schemas(manifest: Manifest) -> tuple[Schema, Schema]:

@@ -19,23 +19,10 @@ _JSON_TYPES: Document = {"FP32": ["number", "null"], "INT64": "integer", "BYTES"
 def v2_schemas(manifest: Manifest) -> Document:
     """Components: a tensor each way, the request, the answer and the model's description."""
     name, number = {"type": "string"}, {"type": "integer", "minimum": 0}
-    described = {"name": name, "datatype": {"enum": ["FP32", "INT64", "BYTES"]}, "shape": array({"type": "integer"})}
+    described = {"name": name, "datatype": {"enum": list(_JSON_TYPES)}, "shape": array({"type": "integer"})}
     answered = {"name": name, "datatype": {"const": "FP32"}, "shape": array(number)}
-    wished = {"name": {"enum": [spec.name for spec in output_specs(manifest)]}, "parameters": _PARAMETERS}
-    wish = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": wished}
     return {
-        "V2Request": {
-            "type": "object",
-            "required": ["inputs"],
-            "additionalProperties": False,
-            "properties": {
-                "id": name,
-                "parameters": _PARAMETERS,
-                "inputs": {**array({"oneOf": [_sent(spec, manifest.max_batch) for spec in input_specs(manifest)]}),
-                           "minItems": 1, "description": "every tensor has the same batch size"},
-                "outputs": array(wish),
-            },
-        },
+        "V2Request": _request(manifest),
         "V2Answer": {
             "type": "object",
             "required": ["model_name", "model_version", "outputs"],
@@ -63,6 +50,19 @@ def v2_schemas(manifest: Manifest) -> Document:
             },
         },
     }  # fmt: skip
+
+
+def _request(manifest: Manifest) -> Document:
+    wished = {"name": {"enum": [spec.name for spec in output_specs(manifest)]}, "parameters": _PARAMETERS}
+    wish = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": wished}
+    sent = array({"oneOf": [_sent(spec, manifest.max_batch) for spec in input_specs(manifest)]})
+    properties = {
+        "id": {"type": "string"},
+        "parameters": _PARAMETERS,
+        "inputs": {**sent, "minItems": 1, "description": "every tensor has the same batch size"},
+        "outputs": array(wish),
+    }
+    return {"type": "object", "required": ["inputs"], "additionalProperties": False, "properties": properties}
 
 
 def v2_paths(known: Mapping[str, Sequence[str]], refused: Mapping[str, Document]) -> Document:

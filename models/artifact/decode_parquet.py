@@ -1,4 +1,7 @@
-"""Decodes a Parquet table within the bounds of the contract."""
+"""Decodes a Parquet table within the bounds of the contract.
+
+Rows, columns, types and the size of every page are known, and refused, before a page is unpacked.
+"""
 
 from models.artifact.checks import InputError
 from models.artifact.decode_table import NODE, TIME, WINDOW, Table, check_size, table_of

@@ -125,6 +125,10 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def pid_of(shop: Workshop, name: str) -> int | None:
+    return next(one.pid for one in group(shop, "tiny").status() if one.name == name)
+
+
 def weights(shop: Workshop) -> dict[str, float]:
     status = router(shop, "tiny").status() or {"backends": []}
     return {one["name"]: one["weight"] for one in status["backends"]}
@@ -141,13 +145,13 @@ def test_onto_the_road_and_back_and_a_kill_without_a_failed_request(shop: Worksh
 
         back = roll_back(shop, "tiny")  # the registry never knew 2 as live, so only the road goes back
         assert (back["version"], back["replaced"], back["deployment"]["was_warm"]) == (1, 2, True)
-        print(f"rolled back in {back['deployment']['switched_s']} s")
+        sys.stdout.write(f"rolled back in {back['deployment']['switched_s']} s\n")
         before = seen[200, "tiny/2"]
         until(lambda: seen[200, "tiny/1"] > 200)
         assert seen[200, "tiny/2"] - before <= 4  # those in flight
 
-        (killed,) = (one for one in group(shop, "tiny").status() if one.name == "v1-0")
-        os.kill(killed.pid or 0, signal.SIGKILL)
+        killed = pid_of(shop, "v1-0")
+        os.kill(killed or 0, signal.SIGKILL)
         until(
             lambda: any(
                 one.name == "v1-0" and one.pid not in (None, killed.pid) for one in group(shop, "tiny").status()
