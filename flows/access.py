@@ -1,4 +1,6 @@
-"""Who may call what is served, and what the ledgers say about it: keys made and revoked, audit trails verified.
+"""Who may call what is served, and what the ledgers say about it.
+
+Keys made and revoked, audit trails verified.
 
 A key is in the ledger before it opens anything, a revocation before it takes effect.
 """

@@ -1,4 +1,4 @@
-"""One container of an image on this machine: what it may read and write of this home, and how it is started.
+"""One container on this machine: what it may read and write of this home, and its start.
 
 Its user is not ours and may read nothing under HOME. What it needs is handed over as copies in a folder of its own,
 and that holds no private key.

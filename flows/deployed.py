@@ -59,7 +59,7 @@ def programs(shop: Workshop, deployment: Deployment) -> list[Program]:
 
 def _replica_program(shop: Workshop, deployment: Deployment, replica: Replica) -> Program:
     if deployment.engine == "container":
-        argv, environment = _container(shop, deployment, replica), {}
+        argv, environment = _container(shop, deployment, replica), dict[str, str]()
     else:
         bento = BentoRef(product=deployment.product, version=replica.version, tag=replica.name, path=replica.bento)
         argv, environment = serving(

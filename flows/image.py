@@ -1,4 +1,4 @@
-"""The OCI image of a registered version: its Bento, signed, with labels and a bill of materials; built once."""
+"""The OCI image of a registered version: its signed Bento, labels, a bill of materials."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ class ImageRef(Ref):
 
 
 def package_image(shop: Workshop, product: str, base: str = DEFAULT) -> ImageRef:
-    """The image of the live version. Raises UsageError, ParcelError, BentoError, EngineError."""
+    """The image of the live version, standing on the image `base`. Raises UsageError, ParcelError, BentoError, EngineError."""
     return package_version_image(shop, live_model(shop, product), base)
 
 

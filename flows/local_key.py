@@ -1,4 +1,7 @@
-"""The key of this home's own commands: made on first need, sent to this machine unless somebody asks for more."""
+"""The key of this home's own commands: made on first need, sent to this machine alone.
+
+Other machines get it only where somebody asks for that: whoever holds it could use it on us.
+"""
 
 import re
 from collections.abc import Mapping

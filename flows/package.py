@@ -18,6 +18,7 @@ from flows.live import live_model, live_products, parcel_folder
 from flows.local_key import key_header
 from flows.options import UsageError
 from flows.steps import fetch_folder
+from flows.trust import signed
 from flows.workshop import Workshop
 from infra import settings as environment
 from infra.atomic import write_atomic
@@ -47,8 +48,6 @@ def package_live(shop: Workshop, product: str) -> BentoRef:
 def package_version(shop: Workshop, version: ModelRef) -> BentoRef:
     """The Bento of a registered version. Raises UsageError, ParcelError, BentoError."""
     folder = parcel_folder(shop, version.digest)
-    from flows.trust import signed  # which imports this module while its own imports of it are not moved to flows.live
-
     signature, public_key = signed(shop, folder, version.digest)
     model = Model(folder, release_of(shop, version, read_and_verify(folder)), signature)
     tag, path = build(model, shop.home / "bentoml", Beside(trust={key_id(public_key)[:16]: public_key}))

@@ -1,4 +1,4 @@
-"""Finds or makes the image that ours stand on: Python 3.11 on Debian and nothing to build with.
+"""Finds or makes the image that ours stand on: Python 3.11, and nothing to build with.
 
 The ordinary one comes from a registry. Where none can be reached, root on Debian makes one out of Debian's packages;
 it keeps what runs Python, and its archive is byte for byte the same for the same packages.

@@ -1,4 +1,4 @@
-"""Hands the installer into the build of an image: uv, its settings, certificates and its cache, as mounts.
+"""Hands the installer into the build of an image: uv, its settings, certificates, cache.
 
 BentoML's build fetches uv with pip, which Debian's Python refuses, and its uv would know neither this machine's package
 index nor its certificates. A mount leaves nothing in the image.

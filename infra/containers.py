@@ -1,4 +1,4 @@
-"""Drives a container engine, podman or docker: images, hardened runs, and a configuration of its own.
+"""Drives a container engine, podman or docker: images, and runs without rights.
 
 podman's images, its configuration and what it keeps while it runs belong to one HOME, so that two of them, or another
 user of podman on the machine, never meet. docker has one daemon for all, with its own configuration.

@@ -8,7 +8,7 @@ import json
 import os
 import resource
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.atomic import write_atomic
@@ -45,7 +45,7 @@ def settings_text(volatile: Path, build_volumes: Sequence[str]) -> str:
     containers: dict[str, object] = {"default_ulimits": limits, "log_driver": "k8s-file"}
     if build_volumes:
         containers["volumes"] = list(build_volumes)
-    sections = {"containers": containers, "engine": engine, "network": {"network_backend": "netavark"}}
+    sections: dict[str, Mapping[str, object]] = {"containers": containers, "engine": engine, "network": {"network_backend": "netavark"}}
     return "\n".join(f"[{name}]\n{_lines(values)}" for name, values in sections.items())
 
 
@@ -61,7 +61,7 @@ def _limit(name: str, kind: int) -> str:
     return f"{name}={value}:{value}"
 
 
-def _lines(values: dict[str, object]) -> str:
+def _lines(values: Mapping[str, object]) -> str:
     """TOML of strings and lists of strings, whose JSON is the same."""
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 

@@ -1,4 +1,4 @@
-"""Makes an image that podman built depend on its content alone: rewrites its configuration without chance in it.
+"""Makes an image depend on its content alone: takes chance out of its configuration.
 
 A build writes the random name of its last container and the ids of its intermediate images into the configuration, and
 with them into the digest. (In OCI's format it does not, but that has no HEALTHCHECK.)

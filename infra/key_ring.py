@@ -1,4 +1,6 @@
-"""Recognises API keys while serving: microseconds for one seen before, argon2 off the event loop for a new one.
+"""Recognises API keys while serving.
+
+Microseconds for one seen before, argon2 off the event loop for a new one.
 
 A verified key is remembered by a digest keyed with this process's own random bytes, never by its text. The file of
 keys is looked at on every call (one `stat`, 2 µs) and read again when it is another one: a revocation acts at once.

@@ -1,4 +1,4 @@
-"""Writes what Kubernetes and compose need to run an image: the templates of `infra/deploy`, filled in.
+"""Writes what Kubernetes and compose need to run an image: our templates, filled in.
 
 One folder that `kubectl apply -k` takes: Deployment, Service, autoscaler, disruption budget, network policy, monitor.
 The image is named by its digest, the keys to believe are a ConfigMap, API keys a Secret that nobody writes here.

@@ -1,4 +1,4 @@
-"""Writes the bill of materials of an image: CycloneDX 1.6, with the model as a component that has a model card.
+"""Writes the bill of materials of an image: CycloneDX 1.6, with the model and its card.
 
 The library knows packages but not yet model cards, so the card is put into its JSON, and the library's own schema
 validator has the last word. Nothing in it comes from a clock or from chance: equal content, equal bytes.

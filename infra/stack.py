@@ -130,7 +130,11 @@ class Stack:
 
     def _refuse_taken_ports(self, programs: Sequence[Program]) -> None:
         ours = {process.pid for process in marked(**self.mark)}
+        # A container's port is held by its engine, which does not bear our mark.
+        known = {(one.name, one.url) for one in self.status() if one.state in ("RUNNING", "STARTING")}
         for program in programs:
+            if (program.name, program.url) in known:
+                continue
             holder = program.port and ports.holder(self.config.host, program.port)
             if holder and holder.pid not in ours:
                 raise StackError(f"{program.name}: {holder}; stop it or choose another port")

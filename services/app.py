@@ -5,7 +5,7 @@ It stands outside BentoML's own stack, where most of a small model's time would 
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,6 +65,7 @@ class DataPlane:
 
     control: BentoML's application, or None where there is none
     protocol_v2: answers every path under /v2
+    swapped: called, in the event loop, when other models are served
     """
 
     def __init__(
@@ -76,8 +77,10 @@ class DataPlane:
         protocol_v2: Application | None = None,
         audit: Audit | None = None,
         body_timeout_s: float | None = None,
+        swapped: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._host, self._control, self._protocol_v2, self._audit = host, control or _no_control, protocol_v2, audit
+        self._swapped = swapped
         self._metrics, self._body_timeout_s = metrics or Metrics(), body_timeout_s
         self._predictions = Predictions(host, self._metrics, capture, body_timeout_s)
         self._gets: dict[str, Callable[[], tuple[int, Headers, bytes]]] = {
@@ -149,6 +152,8 @@ class DataPlane:
         except RefusedParcelError as error:
             self._note("model.refused", caller, str(error))
             raise Refusal(422, "the folder is not served", "folder", "a signed release folder", str(error)) from error
+        for tell in self._swapped:
+            tell()
         self._note("model.swapped", caller, self._host.find().release.parcel_digest)
         headers.append(JSON)
         return msgspec.json.encode({"served": self._host.names()})

@@ -1,4 +1,6 @@
-"""The audit trail of a serving process: refused and privileged calls, in a hash-chained ledger of its own.
+"""The audit trail of a serving process, in a hash-chained ledger of its own.
+
+It holds refused and privileged calls.
 
 Serving never waits for the disk: a note is a count in memory, and a thread writes once a second. Equal notes of a
 second are one entry; more different ones than `MAX_ENTRIES` are counted together, and while that lasts the pauses

@@ -1,13 +1,15 @@
-"""Runs predictions on the event loop: alone as a rule, together where a window for it is set.
+"""Runs predictions on the event loop, those that were read in the same turn of it together.
 
 A graph takes 30-100 µs for a row, a hop to a thread and back as much again, and ONNX Runtime is bound to one thread: a
-pool would only reorder the same work. Nothing promises that a kernel gives a row the same last bit alone and among
-others, so requests of strangers share a call only where somebody set a window (README has the measurement).
+pool would only reorder the same work. One call for several rows costs far less than a call each. Strangers' requests
+share one only as far as the model was seen to give every row the same bytes alone (`models.artifact.steadiness`), or
+where somebody set a window and so took what comes.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,36 +47,39 @@ class Batcher:
         self,
         predict: Predict,
         max_batch: int,
+        num_steady_rows: int = 1,
         window_s: float = 0.0,
         deadline_s: float = float("inf"),
         load: Load | None = None,
         batched: Callable[[int], None] | None = None,
     ) -> None:
-        """`batched` is told how many requests shared a call."""
-        self._predict, self._max_batch, self._window_s, self._deadline_s = predict, max_batch, window_s, deadline_s
+        """`num_steady_rows` may share a call without a window; `batched` is told how many requests shared one."""
+        self._predict, self._window_s, self._deadline_s = predict, window_s, deadline_s
+        self._max_rows = max_batch if window_s else min(num_steady_rows, max_batch)
         self._load, self._batched = load or Load(), batched
         self._waiting: list[_Waiting] = []
         self._num_rows = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._load.gathers |= window_s > 0
+        self._timer: asyncio.Handle | None = None
         self.seconds_per_row = 0.0
 
     async def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """The graph's output; raises Refusal 503 when the rows before these would take longer than the deadline."""
-        if not self._window_s or (self._load.in_flight == 1 and not self._waiting):
+        num_in_flight = self._load.in_flight  # of gRPC, which is not counted, none
+        if self._max_rows == 1 or (num_in_flight <= 1 and not self._waiting and (num_in_flight or not self._window_s)):
             return self._timed(inputs, len(inputs["x"]))
         return await self._among_others(inputs, len(inputs["x"]))
 
     def _among_others(self, inputs: Inputs, num_rows: int) -> "asyncio.Future[NDArray[np.float32]]":
         check_wait(self._load, self._num_rows * self.seconds_per_row, self._deadline_s)
-        if self._num_rows + num_rows > self._max_batch:
+        if self._num_rows + num_rows > self._max_rows:
             self._flush()
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[NDArray[np.float32]] = loop.create_future()
         self._waiting.append(_Waiting(inputs, num_rows, answered))
         self._num_rows += num_rows
         if self._timer is None:
-            self._timer = loop.call_later(self._window_s, self._flush)
+            wait = partial(loop.call_later, self._window_s) if self._window_s else loop.call_soon
+            self._timer = wait(self._flush)
         return answered
 
     def _flush(self) -> None:
@@ -84,9 +89,11 @@ class Batcher:
             self._timer = None
         if not waiting:
             return
-        together = {name: np.concatenate([one.inputs[name] for one in waiting]) for name in waiting[0].inputs}
         if self._batched is not None:
             self._batched(len(waiting))
+        together = waiting[0].inputs
+        if len(waiting) > 1:
+            together = {name: np.concatenate([one.inputs[name] for one in waiting]) for name in together}
         try:
             outputs = self._timed(together, len(together["x"]))
         except Exception as error:  # the service edge: nobody waits for ever, and one's rows break no other's

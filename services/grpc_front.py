@@ -1,34 +1,32 @@
-"""Open Inference Protocol v2 over gRPC: in the data plane's event loop, behind the same guard.
+"""Open Inference Protocol v2 over gRPC: in the data plane's loop, behind the same guard.
 
 Handlers get a message as the bytes that came: its size is known before it is taken apart, garbage is the caller's error
 instead of ours, and generated stubs would only stand in between. Health and reflection are open to anybody, as are
 /livez and /readyz; they tell no more than the protocol's own definition and which names are served.
 """
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection
 
 from infra.settings import ServiceSettings
 from models.artifact.checks import InputError
 from services import inference_pb2 as messages
 from services.answers import ANYBODY, Caller, Refusal, sortable_id
-from services.batcher import check_wait
 from services.observe import Metrics
 from services.protocol_v2_frame import MAX_SMALL_BYTES, check_frame
 from services.protocol_v2_health import SERVICE as HEALTH_SERVICE
 from services.protocol_v2_health import Health
 from services.protocol_v2_infer import Capture, Inference, chosen, in_words, refused
 from services.protocol_v2_messages import QUESTIONS, parsed, read_tensors, response_of
-from services.protocol_v2_status import code_of, retry_metadata
+from services.protocol_v2_status import Metadata, code_of, retry_metadata
 from services.protocol_v2_tensors import Reader
+from services.runtime import LOG
 
 if TYPE_CHECKING:
     from services.host import Host
@@ -36,12 +34,12 @@ if TYPE_CHECKING:
 SERVICE = "inference.GRPCInferenceService"
 DEFAULT_MAX_BYTES = 8_000_000  # of a message, where nothing is served yet
 ENVELOPE_BYTES = 65_536  # names, shapes and parameters around the tensors
+MAX_CALLS = 256  # taken up at once; each may hold a whole message, and one more is RESOURCE_EXHAUSTED
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a port that is taken is an error, not shared
     ("grpc.max_connection_idle_ms", 300_000),
-    ("grpc.server_max_unrequested_time_in_server", 1),  # seconds; a call not taken up by then is UNAVAILABLE
+    ("grpc.http2.bdp_probe", 0),  # a call that waits to be taken up holds 64 kB of its message, and no more
 )
-_ARRIVED: ContextVar[float] = ContextVar("arrived")  # when a call was taken up, by time.perf_counter
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -60,8 +58,13 @@ class GrpcFront:
     async def start(self, address: str) -> int:
         """Listen on `host:port` and return the port, which was free to choose where it was 0; raises OSError."""
         options = (*OPTIONS, ("grpc.max_receive_message_length", self._max_bytes() + ENVELOPE_BYTES))
-        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._settings.max_connections)
-        server.add_generic_rpc_handlers((_Stamping(self._handlers()), self._health.handlers()))
+        host, _, port_text = address.rpartition(":")
+        if ":" in host.strip("[]"):
+            address = f"[{host.strip('[]')}]:{port_text}"  # IPv6
+        server = grpc.aio.server(
+            options=options, maximum_concurrent_rpcs=min(MAX_CALLS, self._settings.max_connections)
+        )
+        server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
         credentials = _credentials(self._settings)
         try:  # gRPC raises RuntimeError for every address that it cannot listen on
@@ -97,57 +100,66 @@ class GrpcFront:
 
     def _informing(self, name: str) -> Handler:
         """The handler of a method that tells something about the server or a model."""
-        question, is_open, answer = QUESTIONS[name]
 
         async def handle(raw_request: bytes, context: Any) -> bytes:
-            try:
-                if len(raw_request) > MAX_SMALL_BYTES:
-                    raise Refusal(
-                        413, "too large", name, f"at most {MAX_SMALL_BYTES} bytes", f"{len(raw_request)} bytes"
-                    )
-                request = parsed(question, raw_request)
-                caller = ANYBODY
-                if not is_open:
-                    caller = await self._admit(context, "read", getattr(request, "name", ""), len(raw_request), name)
-                response: bytes = answer(self._host, request, caller.tenant).SerializeToString()
-            except Refusal as refusal:
-                await self._abort(context, name, refusal, ())
-            self._metrics.answered(f"/{SERVICE}/{name}", 200)
-            return response
+            return await self._settled(context, name, [], self._inform(name, raw_request, context))
 
         return handle
 
     async def _model_infer(self, raw_request: bytes, context: Any) -> bytes:
         prediction_id = sortable_id()
-        trailers: list[tuple[str, str]] = [("x-prediction-id", prediction_id)]
-        try:
-            response = await self._infer(raw_request, context, prediction_id, trailers)
-        except Refusal as refusal:
-            await self._abort(context, "ModelInfer", refusal, tuple(trailers))
-        context.set_trailing_metadata(tuple(trailers))
-        self._metrics.answered(f"/{SERVICE}/ModelInfer", 200)
-        answer: bytes = response.SerializeToString()
-        return answer
+        trailers = [("x-prediction-id", prediction_id)]
+        return await self._settled(
+            context, "ModelInfer", trailers, self._infer(raw_request, context, prediction_id, trailers)
+        )
 
     async def _model_stream_infer(self, raw_requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """One answer to each message, in order; a refused one is answered in words, and the stream goes on."""
         async for raw_request in raw_requests:
-            _ARRIVED.set(time.perf_counter())
             answer = messages.ModelStreamInferResponse()
             status = 200
             try:
                 answer.infer_response.CopyFrom(await self._infer(raw_request, context, sortable_id(), []))
             except Refusal as refusal:
                 if (status := refusal.status) in (401, 403):
-                    await self._abort(context, "ModelStreamInfer", refusal, ())
+                    self._refuse(context, "ModelStreamInfer", refusal)
+                    return
                 answer.error_message = in_words(refusal)
             self._metrics.answered(f"/{SERVICE}/ModelStreamInfer", status)
             yield answer.SerializeToString()
 
+    async def _settled(
+        self, context: Any, method: str, trailers: list[tuple[str, str]], answering: Awaitable[Message]
+    ) -> bytes:
+        """The answer's bytes, or what stands in its place, told in the call's status; `trailers` grow meanwhile."""
+        try:
+            answer = await answering
+        except Refusal as refusal:
+            return self._refuse(context, method, refusal, tuple(trailers))
+        except Exception:  # the service edge: gRPC would tell the client what was raised
+            LOG.exception("%s failed: %s", method, trailers)
+            failure = Refusal(500, "the call failed", method, "an answer", "see the log")
+            return self._refuse(context, method, failure, tuple(trailers))
+        if trailers:
+            context.set_trailing_metadata(tuple(trailers))
+        self._metrics.answered(f"/{SERVICE}/{method}", 200)
+        raw_answer: bytes = answer.SerializeToString()
+        return raw_answer
+
+    async def _inform(self, name: str, raw_request: bytes, context: Any) -> Message:
+        question, is_open, answer = QUESTIONS[name]
+        if len(raw_request) > MAX_SMALL_BYTES:
+            expected = f"at most {MAX_SMALL_BYTES} bytes"
+            raise Refusal(413, "the request is too large", name, expected, f"{len(raw_request)} bytes")
+        request = parsed(question, raw_request)
+        caller = ANYBODY
+        if not is_open:
+            caller = await self._admit(context, "read", getattr(request, "name", ""), len(raw_request), name)
+        return answer(self._host, request, caller.tenant)
+
     async def _infer(
         self, raw_request: bytes, context: Any, prediction_id: str, trailers: list[tuple[str, str]]
     ) -> messages.ModelInferResponse:
-        check_wait(self._metrics.load, time.perf_counter() - _ARRIVED.get(), self._host.deadline_s)
         check_frame(raw_request)
         request = parsed(messages.ModelInferRequest, raw_request)
         caller = await self._admit(context, "predict", request.model_name, len(raw_request), "ModelInfer")
@@ -156,18 +168,12 @@ class GrpcFront:
         if len(raw_request) > served.release.max_body_bytes + ENVELOPE_BYTES:
             expected = f"at most {served.release.max_body_bytes} bytes; send fewer rows"
             raise Refusal(413, "the request is too large", "ModelInfer", expected, f"{len(raw_request)} bytes")
-        load = self._metrics.load
-        load.in_flight += 1
         try:
             tensors = read_tensors(request, Reader(served.manifest))
-            if load.gathers:
-                await asyncio.sleep(0)  # others of this turn of the event loop may share the call
             outputs = await self._inference.outputs(served, prediction_id, caller, tensors)
             picked = chosen(outputs, [output.name for output in request.outputs])
         except InputError as error:
             raise refused(error) from error
-        finally:
-            load.in_flight -= 1
         return response_of(served.release, request, prediction_id, picked)
 
     async def _admit(self, context: Any, verb: str, model: str, num_bytes: int, method: str) -> Caller:
@@ -182,25 +188,18 @@ class GrpcFront:
         caller: Caller = await self._guard.admit(header, verb, model, _address(context.peer()), num_bytes, route)
         return caller
 
-    async def _abort(
-        self, context: Any, method: str, refusal: Refusal, trailers: tuple[tuple[str, str], ...]
-    ) -> NoReturn:
+    def _refuse(self, context: Any, method: str, refusal: Refusal, trailers: Metadata = ()) -> bytes:
+        """The refusal as the call's status, and the message that is then not sent.
+
+        `context.abort` would say it by raising, and its exception keeps the call, and the call the exception: a refused
+        message of 8 MB stayed until the garbage collector came by.
+        """
         self._metrics.answered(f"/{SERVICE}/{method}", refusal.status)
         words = in_words(refusal)
-        await context.abort(code_of(refusal), words, (*trailers, *retry_metadata(refusal, words)))
-        raise AssertionError("abort raises")
-
-
-class _Stamping(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Notes when each call was taken up; gRPC tells its handlers in the task that then runs them."""
-
-    def __init__(self, handler: Any) -> None:
-        self._service = handler.service
-
-    def service(self, handler_call_details: Any) -> Any:
-        """The method's handler."""
-        _ARRIVED.set(time.perf_counter())
-        return self._service(handler_call_details)
+        context.set_code(code_of(refusal))
+        context.set_details(words)
+        context.set_trailing_metadata((*trailers, *retry_metadata(refusal, words)))
+        return b""
 
 
 def _credentials(settings: ServiceSettings) -> Any:

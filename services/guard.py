@@ -1,4 +1,6 @@
-"""The guard in front of HTTP: one small ASGI layer around an application that knows nothing of it.
+"""The guard in front of HTTP.
+
+One small ASGI layer around an application that knows nothing of it.
 
 It finds key, verb and model in the head of a request, asks `services.admission`, and answers in the shape of the
 protocol whom that refuses. gRPC asks the same Guard itself.

@@ -1,4 +1,6 @@
-"""Holds every model of one process: versions, ensembles and tenants' overlays; replaces all of them at once.
+"""Holds every model of one process: versions, ensembles and tenants' overlays.
+
+It replaces all of them at once.
 
 A request finds its model in one immutable catalogue and keeps it to its end, so a swap drops none. A folder that fails
 is not served: at start the process stays alive to say why on `/readyz`, and after a swap the old models stay.

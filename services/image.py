@@ -1,4 +1,4 @@
-"""Turns a Bento into an OCI image: BentoML installs the packages, a second, thin build leaves what serves.
+"""Turns a Bento into an OCI image: BentoML installs, a second build keeps what serves.
 
 `bentoml containerize` makes an image with BentoML, its installer and the parcel in one layer. Ours takes from it the
 packages that the serving process imports, and puts the Bento's code, weights and provenance on top, a layer each.

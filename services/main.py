@@ -24,6 +24,10 @@ from services.server import server
 GC_THRESHOLDS = (10_000, 20, 50)
 
 
+class TlsError(ValueError):
+    """TLS was asked for with half of what it needs."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM; the status to exit with."""
     options = _parser().parse_args(arguments)
@@ -31,8 +35,9 @@ def main(arguments: list[str] | None = None) -> int:
     LOG.setLevel(logging.INFO)
     try:
         settings = _settings(options)
+        _check_tls(settings)
         assembled = assemble(options.folder.resolve(), settings, options.host)
-    except (GuardError, TokenError, ValidationError) as error:
+    except (GuardError, TokenError, TlsError, ValidationError) as error:
         sys.stderr.write(f"services.main: {error}\n")
         return 2
     # What is there now lives to the end; and a request makes few objects, none of them in a circle.
@@ -61,6 +66,17 @@ def _settings(options: argparse.Namespace) -> ServiceSettings:
     if options.open:
         said["auth"] = "off"
     return ServiceSettings(**{name: value for name, value in said.items() if value is not None})
+
+
+def _check_tls(settings: ServiceSettings) -> None:
+    for name, path, other in (
+        ("tls_cert", settings.tls_cert, settings.tls_key),
+        ("tls_key", settings.tls_key, settings.tls_cert),
+    ):
+        if path is None and other is not None:
+            raise TlsError(f"{name}: expected a PEM file beside {other}, got none; give both or neither")
+        if path is not None and not path.is_file():
+            raise TlsError(f"{name}: expected a PEM file, got {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

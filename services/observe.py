@@ -1,4 +1,6 @@
-"""What a service tells about itself: request counts, latencies, load, and which models it serves.
+"""What a service tells about itself.
+
+Request counts, latencies, load, and which models it serves.
 
 Plain numbers, turned into Prometheus families when somebody scrapes. BentoML's workers run prometheus_client in its
 multiprocess mode, where every increment writes to a memory-mapped file.
@@ -25,14 +27,12 @@ class Load:
     """How busy the event loop is; written by its thread alone.
 
     in_flight: HTTP requests whose head is read and whose answer is not written
-    gathers: whether requests may share a call, and so must not be answered before others of the same turn are read
     woken_s: when this turn of the event loop read its first request, by `time.perf_counter`; 0 before
     longest_wait_s: the longest that a request waited for its turn since somebody asked
     """
 
     def __init__(self) -> None:
         self.in_flight = 0
-        self.gathers = False
         self.woken_s = 0.0
         self.longest_wait_s = 0.0
         self.num_shed = 0
@@ -100,8 +100,8 @@ class Metrics(Collector):
         batches.add_metric([], _buckets(BATCHES, self._batches), self._num_batched)
         yield batches
         yield GaugeMetricFamily("roadworthy_ready", "1 when the parcel is verified", float(bool(self._models)))
-        labels = ["product", "version", "digest"]
-        model = GaugeMetricFamily("roadworthy_model_info", "1 for each model served", labels=labels)
+        names = ["product", "version", "digest"]
+        model = GaugeMetricFamily("roadworthy_model_info", "1 for each model served", labels=names)
         for one in self._models:
             model.add_metric(one, 1)
         yield model

@@ -1,4 +1,4 @@
-"""grpc.health.v1 over what the host serves at this moment: the process, the service, every model by name.
+"""grpc.health.v1 over what is served at this moment: the process, the service, every model.
 
 The library's own servicer keeps statuses that somebody must remember to set, and forgets other watchers of a name when
 one of them leaves.

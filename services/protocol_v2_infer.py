@@ -1,4 +1,4 @@
-"""One inference of the Open Inference Protocol, whichever way it came: REST and gRPC share every step of it."""
+"""One inference of the Open Inference Protocol: REST and gRPC share every step of it."""
 
 import time
 from collections.abc import Iterable, Mapping

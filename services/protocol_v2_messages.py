@@ -29,10 +29,11 @@ Answer = Callable[["Host", Any, str], Message]  # host, request, tenant
 def parsed(kind: type[M], raw_message: bytes) -> M:
     """The message; raises Refusal 400 for bytes that are none."""
     try:  # protobuf says so by raising; a client needs it as an answer
-        return kind.FromString(raw_message)
+        message: M = kind.FromString(raw_message)
     except DecodeError as error:
         expected, got = f"a serialised {kind.__name__}", f"{len(raw_message)} bytes that are none"
         raise Refusal(400, "not a message", "request", expected, got) from error
+    return message
 
 
 def read_tensors(request: messages.ModelInferRequest, reader: Reader) -> Tensors:

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol as bytes and as JSON, both ways, shared by REST and gRPC.
+"""Tensors of the Open Inference Protocol as bytes and as JSON, for REST and gRPC.
 
 A stranger's shape is held against the contract before a byte of the tensor is looked at, so a body's own length is all
 that it can make us hold. Raw floats are not copied: the array lies on the body that came.
@@ -15,7 +15,7 @@ from models.artifact.checks import InputError, sizes, to_array
 from models.artifact.manifest import Manifest
 from models.artifact.tensors import Spec, check_declared, input_specs
 
-DTYPES = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
+DTYPES: dict[str, np.dtype[Any]] = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 LENGTH_BYTES = 4  # before each element of BYTES: its length, little-endian
 # Extensions of other servers that would change what an answer means: refused rather than passed over.
 UNSUPPORTED = ("shared_memory_region", "classification", "sequence_id", "sequence_start", "sequence_end", "priority")
@@ -62,7 +62,7 @@ class Reader:
         num_elements = self.declare(name, datatype, shape)
         if len(values) != num_elements:
             raise InputError("wrong length", name, f"{num_elements} elements of {datatype}", str(len(values)))
-        array = np.array(values, DTYPES.get(datatype, object))
+        array = np.array(values, DTYPES.get(datatype, np.dtype(object)))
         self.tensors[name] = array.reshape(tuple(shape))
 
     def json(self, name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> None:

@@ -85,8 +85,8 @@ class ShadowQueue:
             second = await self._forwarder.send(upstream, replace(copy.ask, headers=headers))
         except BrokenOffError:
             return  # counted as an error of its group
-        pair = (second, first) if was_shadow else (first, second)
-        off = disagreement(*(part for reply in pair for part in (reply.status, reply.body, _head_size(reply))))
+        one, other = (second, first) if was_shadow else (first, second)
+        off = disagreement(one.status, one.body, _head_size(one), other.status, other.body, _head_size(other))
         prediction_id = first.header(b"x-prediction-id").decode("latin-1")
         self._watch.compared(off, first.status == second.status, prediction_id)
 

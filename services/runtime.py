@@ -5,6 +5,7 @@ is reproduced.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,7 @@ from models.artifact.manifest import Manifest
 from models.artifact.predictor import Predictor
 from models.artifact.reader import Reader
 from models.artifact.signature import read_signed, trusted_keys
+from models.artifact.steadiness import NUM_TRIED, num_steady_rows
 from models.artifact.tensors import outputs
 from models.artifact.writer import Writer
 from services.batcher import Batcher
@@ -31,6 +33,7 @@ LOG = logging.getLogger("roadworthy.serving")
 
 RELEASE_FILE, PARCEL_FOLDER, SIGNATURE_FILE, TRUST_FOLDER = "release.json", "parcel", "parcel.sig", "trust"
 NUM_WARM_UPS = 3
+SLOW_S = 0.002  # a row
 
 
 class RefusedParcelError(RuntimeError):
@@ -116,7 +119,7 @@ class Ensemble(Served):
     weights: tuple[float, ...] = ()
 
 
-BatcherOf = partial[Batcher]  # a Batcher with all but its first two arguments
+BatcherOf = partial[Batcher]  # a Batcher with all but its first three arguments
 
 
 def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
@@ -133,9 +136,7 @@ def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
     if manifest.digest() != release.parcel_digest:
         raise RefusedParcelError(f"parcel digest: expected {release.parcel_digest}, got {manifest.digest()}")
     assert predictor.golden is not None
-    served = Served(
-        release, manifest, predictor, **_parts(release, predictor, batcher), example=predictor.golden.request
-    )
+    served = Served(release, manifest, predictor, **_parts(release, predictor, predictor.golden.request, batcher))
     served.warm()
     return served
 
@@ -149,19 +150,26 @@ def open_ensemble(name: str, members: Sequence[Served], weights: Sequence[float]
     max_body_bytes = min(one.release.max_body_bytes for one in members)
     release = Release(product=name, version=1, parcel_digest=predictor.digest(), max_body_bytes=max_body_bytes)
     ensemble = Ensemble(
-        release, predictor.manifest, predictor, **_parts(release, predictor, batcher),
-        example=members[0].example, members=tuple(members), weights=predictor.weights,
+        release, predictor.manifest, predictor, **_parts(release, predictor, members[0].example, batcher),
+        members=tuple(members), weights=predictor.weights,
     )  # fmt: skip
     ensemble.warm()
     return ensemble
 
 
-def _parts(release: Release, predictor: Predictor | MeanPredictor, batcher: BatcherOf) -> dict[str, Any]:
+def _parts(release: Release, predictor: Predictor | MeanPredictor, example: Any, batcher: BatcherOf) -> dict[str, Any]:
     """What is made once of release and predictor."""
-    manifest = predictor.manifest
+    manifest, reader = predictor.manifest, Reader(predictor.manifest)
+    inputs = reader.read(msgspec.json.encode(example)).inputs
+    started = time.perf_counter()
+    predictor.predict(inputs)
+    # A slow graph gains little from company, and trying it out would keep everybody waiting.
+    is_slow = time.perf_counter() - started > SLOW_S
+    num_rows = 1 if is_slow else num_steady_rows(predictor.predict, inputs, min(NUM_TRIED, manifest.max_batch))
     return {
-        "batcher": batcher(predictor.predict, manifest.max_batch),
-        "reader": Reader(manifest),
+        "example": example,
+        "batcher": batcher(predictor.predict, manifest.max_batch, num_rows),
+        "reader": reader,
         "writer": Writer(manifest, f"{release.product}/{release.version}"),
         "model_digest": release.parcel_digest.encode(),
     }

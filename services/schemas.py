@@ -1,4 +1,7 @@
-"""What lies in a release folder beside the parcel: which release it is, and what else is served from it."""
+"""What lies in a release folder beside the parcel.
+
+Which release it is, and what else is served from it.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 

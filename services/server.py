@@ -1,4 +1,6 @@
-"""The HTTP server: uvicorn with bounds on what strangers may hold open, and less work for each request.
+"""The HTTP server: uvicorn with bounds on what strangers may hold open.
+
+And with less work for each request.
 
 uvicorn waits for ever for the rest of a head or a body and takes any number of connections. Here a head must come whole
 in time and be of a bounded size, and a connection too many is told when to come back. A body's own time limit is kept
@@ -78,8 +80,8 @@ class Cycle(RequestResponseCycle):
 class Protocol(HttpToolsProtocol):
     """One connection; `limits` and `load` are those of a process, see `protocol`."""
 
-    limits = ServiceSettings()
-    load = Load()
+    limits: ServiceSettings
+    load: Load
 
     _in_head = False
     _num_head_bytes = 0

@@ -1,4 +1,6 @@
-"""Checks OIDC tokens: a JWT of one issuer for one audience, signed by a key of the issuer's published set.
+"""Checks OIDC tokens.
+
+A JWT of one issuer for one audience, signed by a key of the issuer's published set.
 
 Only asymmetric algorithms, and for each key only its own: a token cannot choose how it is checked, so neither "none"
 nor a public key used as an HMAC secret opens anything (RFC 8725). Scopes say what is allowed: `roadworthy:predict` on

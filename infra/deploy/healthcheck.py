@@ -1,4 +1,4 @@
-"""Asks the service in this container whether it is ready; over TLS where it speaks that. Exit 0 or 1."""
+"""Asks the service in this container, plainly or over TLS, whether it is ready: exit 0 or 1."""
 
 import http.client
 import ssl

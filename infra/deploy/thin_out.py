@@ -1,6 +1,6 @@
-"""Leaves in this virtual environment the packages that a file names, without tests and type stubs; runs in a build.
+"""Leaves the packages that a file names in this virtual environment; runs in a build.
 
-Files that were installed by no package, and what builds or installs packages, go as well.
+Tests and type stubs go, and files that were installed by no package, and what builds or installs packages.
 """
 
 import compileall
@@ -33,10 +33,9 @@ def main(keep: Path) -> None:
     kept = {path for name in wanted for path in files(installed[name])}
     for path in sorted(site.rglob("*"), reverse=True):
         remove_unless(path, path in kept and is_used(path, site))
-    for name in ("bin", "share", "include"):
-        for path in (Path(sys.prefix) / name).glob("*"):
-            if not path.name.startswith("python"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in [*Path(sys.prefix).glob("*"), *(Path(sys.prefix) / "bin").glob("*")]:
+        if path.name not in ("bin", "lib", "lib64", "pyvenv.cfg") and not path.name.startswith("python"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     compileall.compile_dir(site, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
 
 

@@ -1,4 +1,6 @@
-"""Reads sound JSON requests fast; every other one is left to `wire`, which says what is wrong with it.
+"""Reads sound JSON requests fast.
+
+Every other one is left to `wire`, which says what is wrong with it.
 
 Numbers are never built into nested lists: what is left of the text without its numbers must be exactly the brackets and
 commas of the contract's shape, and then all numbers are read as one flat list. JSON takes half of a small model's
@@ -74,7 +76,7 @@ class Reader:
 
     def _windows(self, body: _RawForecast) -> Request | None:
         is_list = isinstance(body.data, list)
-        items: list[Any] = body.data if is_list else [body.data]  # type: ignore[assignment,list-item]
+        items: list[Any] = body.data if is_list else [body.data]  # type: ignore[assignment]
         if not 1 <= len(items) <= self._manifest.max_batch:
             return None
         x = np.empty((len(items), self._size), np.float32)
@@ -137,7 +139,7 @@ class Reader:
         """Write one window's numbers into `x`; whether any of them is missing, which is NaN then."""
         numbers = _flat(text)
         if b"n" not in text:
-            self._floats.pack_into(x, row * self._floats.size, *numbers)
+            self._floats.pack_into(x.data, row * self._floats.size, *numbers)
             return False
         x[row] = _float32(numbers)
         return True

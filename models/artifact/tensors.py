@@ -181,7 +181,7 @@ def _check_readings(manifest: Manifest, x: NDArray[np.float32], seen: NDArray[np
     flat = readings.reshape(len(x), -1)
     bad = np.zeros(len(x), np.bool_)
     if (flat < low).any() or (flat > high).any():
-        bad = ((flat < low) | (flat > high)).any(axis=1)
+        bad |= ((flat < low) | (flat > high)).any(axis=1)
     if seen is not None:
         bad |= (~seen).mean(axis=(1, 2, 3)) > manifest.max_missing_share
     for row in np.flatnonzero(bad):

@@ -1,4 +1,6 @@
-"""Outputs to JSON: every float32 in its shortest exact digits, beside parts that were encoded once.
+"""Outputs to JSON: every float32 in its shortest exact digits.
+
+They stand beside parts that were encoded once.
 
 A parsed answer, read as float32, is bit for bit what the graph said and what the binary protocols carry.
 """

@@ -1,82 +1,39 @@
 """Deploy, roll out and roll back with real Bentos of tiny parcels, under load: no request may fail."""
 
-import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import httpx
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 from flows.deploy import deploy, undeploy
 from flows.deployed import deployments, free_ports, group, router
 from flows.options import UsageError
+from flows.registered import registered_version
 from flows.replay import Limits, judge, read_file
-from flows.roll_out import Plan, roll_out
+from flows.roll_out import roll_out
 from flows.up import programs, serving_programs
 from flows.way_back import roll_back
 from flows.workshop import Workshop
+from infra.deployments import DEPLOY, ROLL_BACK, ROLL_OUT
 from infra.processes import marked
-from infra.promotion import PROMOTE, REGISTER, PromotionRefused
-from infra.settings import Settings
-from models.artifact import wire
-from models.artifact.manifest import hash_files, read_and_verify, write_manifest
-from models.artifact.predictor import open_session
-from tests.services.conftest import make_parcel, make_window
+from infra.promotion import PromotionRefused
+from tests.flows.tiny_home import FAILED, LIAR, LIKE, OTHER, QUICK, load, tiny_home, until
+from tests.services.conftest import make_window
 
 pytestmark = pytest.mark.services
-
-QUICK = Plan(shadow_s=0.3, canary=(50.0, 100.0), dwell_s=0.5, min_requests=5, max_latency_ratio=100.0)
-
-
-def other_parcel(source: Path, folder: Path, factor: float, golden_factor: float = 1.0) -> str:
-    """The same parcel with its weights multiplied; returns its digest. Any `golden_factor` but 1 makes it a liar."""
-    shutil.copytree(source, folder)
-    model = onnx.load(folder / "model.onnx")
-    (weights,) = (one for one in model.graph.initializer if one.name == "weights")
-    weights.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(weights) * factor).astype(np.float32), "weights"))
-    content = model.SerializeToString()
-    (folder / "model.onnx").write_bytes(content)
-    manifest = read_and_verify(source)
-    golden = json.loads((folder / "golden.json").read_bytes())
-    request = wire.parse_request(manifest, json.dumps(golden["request"]).encode())
-    outputs = open_session(content).run(None, request.inputs)[0]
-    golden["predictions"] = wire.answer(manifest, outputs * golden_factor, request.is_list)["predictions"]
-    (folder / "golden.json").write_text(json.dumps(golden, default=np.ndarray.tolist))
-    return write_manifest(folder, manifest.model_copy(update={"files": hash_files(folder)}))
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     """A home where version 1 of `tiny` is live; 2 is like it, 3 is not, 4 failed its gates, 5 is not what it says."""
-    home = tmp_path_factory.mktemp("home")
-    one = Workshop(Settings(home=home, serve_port=free_ports(1)[0]))
-    first = home / "parcels" / "1"
-    digests = {1: make_parcel(first, "forecast")}
-    for version, factor, golden_factor in ((2, 1.01, 1.0), (3, 3.0, 1.0), (4, 1.02, 1.0), (5, 1.0, 2.0)):
-        digests[version] = other_parcel(first, home / "parcels" / str(version), factor, golden_factor)
-    for version, digest in digests.items():
-        one.store.put_folder(f"parcels/{digest}", home / "parcels" / str(version))
-        one.ledger.append(
-            REGISTER, "tiny", version=version, digest=digest, run_id="r", evidence=f"e{version}",
-            passed=version != 4, reasons=["too slow"] if version == 4 else [],
-        )  # fmt: skip
-    one.ledger.append(PROMOTE, "tiny", version=1, digest=digests[1], evidence="e1", run_id="r", previous=None)
+    one = tiny_home(tmp_path_factory.mktemp("home"), LIKE, OTHER, FAILED, LIAR)
     yield one
     group(one, "tiny").down()
 
@@ -89,40 +46,6 @@ def url(shop: Workshop) -> Iterator[str]:
     yield record["url"]
     undeploy(shop, "tiny")
     assert marked(**group(shop, "tiny").mark) == []
-
-
-@contextmanager
-def load(url: str) -> Iterator[Counter[Any]]:
-    """Clients that ask without a break; every answer must be a prediction. Yields what came: (status, model)."""
-    seen: Counter[Any] = Counter()
-    over = threading.Event()
-
-    async def ask(session: aiohttp.ClientSession) -> None:
-        while not over.is_set():
-            async with session.post(f"{url}/predict", json={"data": make_window()}) as answer:
-                seen[answer.status, (await answer.json()).get("model_version")] += 1
-            await asyncio.sleep(0.002)
-
-    async def run() -> None:
-        async with aiohttp.ClientSession() as session:
-            await asyncio.gather(*(ask(session) for _ in range(4)))
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),))
-    thread.start()
-    try:
-        until(lambda: seen.total() > 20)
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-    assert {status for status, _ in seen} == {200}, seen
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def pid_of(shop: Workshop, name: str) -> int | None:
@@ -147,20 +70,29 @@ def test_onto_the_road_and_back_and_a_kill_without_a_failed_request(shop: Worksh
         assert (back["version"], back["replaced"], back["deployment"]["was_warm"]) == (1, 2, True)
         sys.stdout.write(f"rolled back in {back['deployment']['switched_s']} s\n")
         before = seen[200, "tiny/2"]
-        until(lambda: seen[200, "tiny/1"] > 200)
+        until(lambda: seen[200, "tiny/1"] > 100)
         assert seen[200, "tiny/2"] - before <= 4  # those in flight
 
         killed = pid_of(shop, "v1-0")
         os.kill(killed or 0, signal.SIGKILL)
-        until(
-            lambda: any(
-                one.name == "v1-0" and one.pid not in (None, killed.pid) for one in group(shop, "tiny").status()
-            )
-        )
+        until(lambda: pid_of(shop, "v1-0") not in (None, killed))
         until(lambda: all(one["ready"] for one in (router(shop, "tiny").status() or {})["backends"]))
     assert roll_out(shop, "tiny", 1, QUICK)["verdict"] == "unchanged"
-    actions = [entry.action for entry in shop.ledger.entries("tiny") if entry.action not in (REGISTER, PROMOTE)]
-    assert actions[:4] == ["deploy", "roll_out", "roll_out", "roll_back"]
+    actions = [entry.action for entry in shop.ledger.entries("tiny") if entry.action in (DEPLOY, ROLL_OUT, ROLL_BACK)]
+    assert actions[:4] == [DEPLOY, ROLL_OUT, ROLL_OUT, ROLL_BACK]
+
+
+def test_a_rollback_takes_road_and_registry_back(shop: Workshop, url: str) -> None:
+    second = registered_version(shop, "tiny", 2)
+    shop.registry.promote(second, "e2")
+    with load(url):
+        assert roll_out(shop, "tiny", plan=QUICK)["version"] == 2  # what the registry calls live
+        record = roll_back(shop, "tiny")
+    assert (record["version"], record["replaced"], record["deployment"]["version"]) == (1, 2, 1)
+    assert shop.registry.live("tiny") == registered_version(shop, "tiny", 1)
+    assert weights(shop) == {"v1-0": 50.0, "v1-1": 50.0, "v2-0": 0.0, "v2-1": 0.0}
+    with pytest.raises(PromotionRefused, match="nothing to roll back to"):
+        roll_back(shop, "tiny")
 
 
 def test_what_answers_otherwise_goes_back_by_itself(shop: Workshop, url: str) -> None:

@@ -58,7 +58,7 @@ def test_with_a_window_those_of_one_turn_share_a_call() -> None:
 
 def test_never_more_rows_than_the_graph_takes() -> None:
     graph = Doubling()
-    answers = asyncio.run(together(Batcher(graph, 4, 0.001, load=busy()), *(rows(1, 2, 3) for _ in range(3))))
+    answers = asyncio.run(together(Batcher(graph, 4, window_s=0.001, load=busy()), *(rows(1, 2, 3) for _ in range(3))))
     assert len(answers) == 3 and graph.num_rows == [3, 3, 3]
 
 
@@ -71,14 +71,16 @@ def test_a_lone_request_does_not_wait_for_others() -> None:
 
 def test_a_request_that_breaks_the_graph_breaks_no_other() -> None:
     graph = Doubling()
-    answers = asyncio.run(together(Batcher(graph, 8, 0.001, load=busy()), rows(1), rows(float("nan")), rows(2)))
+    answers = asyncio.run(
+        together(Batcher(graph, 8, window_s=0.001, load=busy()), rows(1), rows(float("nan")), rows(2))
+    )
     assert answers[0].tolist() == [[2]] and answers[2].tolist() == [[4]]
     assert isinstance(answers[1], RuntimeError)
 
 
 def test_one_who_went_away_is_left_out() -> None:
     async def two() -> Any:
-        batcher = Batcher(Doubling(), 8, 0.001, load=busy())
+        batcher = Batcher(Doubling(), 8, window_s=0.001, load=busy())
         gone = asyncio.ensure_future(batcher.run(rows(1)))
         stays = asyncio.ensure_future(batcher.run(rows(2)))
         await asyncio.sleep(0)
@@ -90,7 +92,7 @@ def test_one_who_went_away_is_left_out() -> None:
 
 def test_a_queue_longer_than_the_deadline_is_refused_with_a_time_to_come_back() -> None:
     async def queue() -> list[Any]:
-        batcher = Batcher(Doubling(), 64, 0.001, deadline_s=1.5, load=load)
+        batcher = Batcher(Doubling(), 64, window_s=0.001, deadline_s=1.5, load=load)
         batcher.seconds_per_row = 1.0
         return await together(batcher, rows(1), rows(2), rows(3))
 
@@ -108,3 +110,11 @@ def test_who_waited_too_long_for_the_event_loop_is_refused() -> None:
         check_wait(load, 0.3, 0.25)
     assert dict(refusal.value.headers)[b"retry-after"] == b"1" and "300 ms" in refusal.value.got
     assert (load.longest_wait_s, load.num_shed) == (0.3, 1)
+
+
+def test_steady_rows_of_one_turn_share_a_call_without_a_window() -> None:
+    graph = Doubling()
+    batcher = Batcher(graph, 8, num_steady_rows=3, load=busy())
+    answers = asyncio.run(together(batcher, rows(1), rows(2), rows(3), rows(4), rows(5, 6, 7, 8)))
+    assert [answer.ravel().tolist() for answer in answers] == [[2], [4], [6], [8], [10, 12, 14, 16]]
+    assert graph.num_rows == [3, 1, 4]  # a request of its own size is never cut

@@ -1,4 +1,4 @@
-"""A real Bento, built and served by BentoML in a process of its own."""
+"""A real Bento, built by BentoML and served by processes of its own."""
 
 import http.client
 import json
@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import psutil
 import pytest
 import yaml
 
+from infra.signing import sign_folder, signing_key
 from services import bento
 from services.schemas import Release
 
@@ -35,24 +37,39 @@ sys.meta_path.insert(0, Watch())
 
 
 @pytest.fixture(scope="session")
-def built(released: tuple[Path, Release], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
+def model(released: tuple[Path, Release], tmp_path_factory: pytest.TempPathFactory) -> tuple[bento.Model, bento.Beside]:
+    """The released parcel, signed, and the key to believe."""
+    home = tmp_path_factory.mktemp("signed")
+    key = signing_key(home)
+    signature = sign_folder(released[0], home / "parcel.sig", key).read_bytes()
+    return bento.Model(*released, signature), bento.Beside(trust={key.id[:16]: key.public})
+
+
+@pytest.fixture(scope="session")
+def built(model: tuple[bento.Model, bento.Beside], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, Path]:
     """Tag and folder of the Bento, and BENTOML_HOME."""
     home = tmp_path_factory.mktemp("bentoml")
-    return *bento.build(*released, home), home
+    return *bento.build(model[0], home, model[1]), home
+
+
+Command = Callable[..., list[str]]
 
 
 @contextmanager
-def serving(folder: Path, home: Path, python_path: Path | None = None) -> Iterator[tuple[httpx.Client, psutil.Process]]:
-    """A client of the served Bento, once it answers `/livez`, and the `bentoml serve` process."""
+def serving(
+    folder: Path, home: Path, python_path: Path | None = None, serve: Command = bento.serve_command
+) -> Iterator[tuple[httpx.Client, psutil.Process]]:
+    """A client of the served Bento, once it answers `/livez`, and the process that `serve` started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = bento.serve_environment(os.environ, home)
+    environment = bento.serve_environment(os.environ, folder, home)
+    environment |= {"ROADWORTHY_SERVE_AUTH": "off", "ROADWORTHY_SERVE_PUBLISHED_ON": "127.0.0.1"}
     if python_path:
-        environment["PYTHONPATH"] = str(python_path)
+        environment["PYTHONPATH"] += f":{python_path}"
     log = home / f"serve-{port}.log"
     with log.open("wb") as output:
-        command = bento.serve_command(folder, port=port)
+        command = serve(folder, port=port)
         process = subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -120,8 +137,11 @@ def test_the_bento_says_where_it_comes_from(built: tuple[str, Path, Path], relea
 def test_the_bento_holds_what_serves_and_nothing_else(built: tuple[str, Path, Path]) -> None:
     source = built[1] / "src"
     held = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    assert {"release.json", "parcel/model.onnx", "services/app.py", "models/artifact/predictor.py"} <= held
-    assert not [name for name in held if name.startswith(("flows/", "infra/", "models/training/", "tests/"))]
+    assert {"release.json", "parcel/model.onnx", "parcel.sig", "services/main.py", "infra/settings.py"} <= held
+    assert {"services/page.html", "models/artifact/predictor.py"} <= held
+    assert [name for name in held if name.startswith("trust/") and name.endswith(".pem")]
+    assert not [name for name in held if name.startswith(("flows/", "models/training/", "tests/"))]
+    assert not held & {f"infra/{name}.py" for name in ("registry", "tracking", "storage_s3", "containers", "signing")}
     assert "services/bento.py" not in held
     required = (built[1] / "env/python/requirements.txt").read_text().splitlines()
     assert all("==" in line for line in required) and not [line for line in required if line.startswith(FORBIDDEN)]
@@ -129,20 +149,37 @@ def test_the_bento_holds_what_serves_and_nothing_else(built: tuple[str, Path, Pa
 
 
 def test_a_built_bento_is_found_again_and_a_changed_one_made_new(
-    released: tuple[Path, Release], built: tuple[str, Path, Path], tmp_path: Path
+    model: tuple[bento.Model, bento.Beside], tmp_path: Path
 ) -> None:
-    tag, folder = bento.build(*released, tmp_path)
+    one, beside = model
+    tag, folder = bento.build(one, tmp_path, beside)
     made = (folder / "bento.yaml").stat().st_mtime_ns
-    assert bento.build(*released, tmp_path) == (tag, folder) and (folder / "bento.yaml").stat().st_mtime_ns == made
+    assert bento.build(one, tmp_path, beside) == (tag, folder) and (folder / "bento.yaml").stat().st_mtime_ns == made
     (folder / "src/parcel/model.onnx").write_bytes(b"changed")
-    assert bento.build(*released, tmp_path) == (tag, folder)
-    assert (folder / "src/parcel/model.onnx").read_bytes() == (released[0] / "model.onnx").read_bytes()
+    assert bento.build(one, tmp_path, beside) == (tag, folder)
+    assert (folder / "src/parcel/model.onnx").read_bytes() == (one.parcel / "model.onnx").read_bytes()
+    assert bento.build(replace(one, signature=b"another"), tmp_path, beside) == (tag, folder)
+    assert (folder / "src/parcel.sig").read_bytes() == b"another"
     assert not list((tmp_path / "tmp").iterdir())
 
 
+def test_further_models_and_a_plan_lie_beside_the_default(
+    model: tuple[bento.Model, bento.Beside], released: tuple[Path, Release], tmp_path: Path
+) -> None:
+    further = bento.Model(released[0], released[1].model_copy(update={"version": 2}), b"signature")
+    beside = bento.Beside(models=(further,), plan=b"{}", plan_signature=b"signature")
+    _, folder = bento.build(model[0], tmp_path, beside)
+    for name in ("models/tiny/2/release.json", "models/tiny/2/parcel/model.onnx", "models/tiny/2/parcel.sig"):
+        assert (folder / "src" / name).is_file()
+    assert (folder / "src/service.json").read_bytes() == b"{}" and (folder / "src/service.sig").is_file()
+
+
 def test_a_release_of_another_parcel_is_not_built(released: tuple[Path, Release], tmp_path: Path) -> None:
+    wrong = bento.Model(released[0], released[1].model_copy(update={"parcel_digest": "0" * 64}))
     with pytest.raises(bento.BentoError, match="another parcel"):
-        bento.build(released[0], released[1].model_copy(update={"parcel_digest": "0" * 64}), tmp_path)
+        bento.build(wrong, tmp_path)
+    with pytest.raises(bento.BentoError, match="another parcel"):
+        bento.build(bento.Model(*released), tmp_path, bento.Beside(models=(wrong,)))
 
 
 def test_it_answers_and_our_answers_win(
@@ -158,7 +195,17 @@ def test_it_answers_and_our_answers_win(
     assert client.get("/docs.json").json()["info"]["title"] == "Roadworthy: tiny"
     assert "tiny/3" in client.get("/").text
     assert client.get("/nothing").json()["error"]["what"] == "nothing is here"
-    assert client.get("/healthz").status_code == 200 and client.get("/schema.json").json()["name"] == "forecast"
+    assert client.get("/nothing").status_code == 404
+
+
+def test_bentoml_serves_the_same_application(built: tuple[str, Path, Path], window: dict[str, Any]) -> None:
+    with serving(built[1], built[2], serve=bento.bentoml_command) as (client, process):
+        assert client.post("/model/predict", json={"data": window}).json()["model_version"] == "tiny/3"
+        assert client.get("/healthz").status_code == 200 and client.get("/schema.json").json()["name"] == "forecast"
+        workers = process.children(recursive=True)
+        assert workers
+        process.kill()  # of the parent alone: no worker outlives it
+        assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 BAD_BODIES = [
@@ -211,7 +258,7 @@ def test_a_tampered_bento_lives_but_is_never_ready(
         assert client.get("/livez").status_code == 200
         answers = [client.get("/readyz"), client.post("/predict", json={"data": window}), client.get("/docs.json")]
         assert [answer.status_code for answer in answers] == [503] * 3
-        assert "model.onnx was changed" in answers[0].json()["error"]["got"]
+        assert "model.onnx" in answers[0].json()["error"]["got"]
 
 
 def test_sigterm_lets_a_running_request_finish_and_leaves_nothing(
@@ -239,11 +286,3 @@ def accepts(client: httpx.Client) -> bool:
         return httpx.get(client.base_url.join("/livez"), timeout=0.5).status_code == 200
     except httpx.TransportError:
         return False
-
-
-def test_a_killed_parent_leaves_no_orphan(built: tuple[str, Path, Path]) -> None:
-    with serving(built[1], built[2]) as (_, process):
-        workers = process.children(recursive=True)
-        assert workers
-        process.kill()
-        assert psutil.wait_procs(workers, timeout=30)[1] == []

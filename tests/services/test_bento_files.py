@@ -2,13 +2,19 @@
 
 import ast
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from services import bento
 
-SERVED_LIBRARIES = {"bentoml", "msgspec", "numpy", "onnxruntime", "prometheus_client", "pydantic"}
+SERVED_LIBRARIES = {
+    "PIL", "argon2", "bentoml", "cramjam", "cryptography", "filelock", "google", "grpc", "grpc_health",
+    "grpc_reflection", "jwt", "msgspec", "numpy", "onnxruntime", "orjson", "prometheus_client", "pydantic",
+    "pydantic_settings", "uvicorn",
+}  # fmt: skip
 
 
 def libraries(path: Path) -> set[str]:
@@ -22,12 +28,22 @@ def libraries(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("task", ["forecast", "classify"])
 def test_served_files_import_nothing_that_trains_tracks_or_schedules(task: str) -> None:
-    files = bento.imported_files(bento.SOURCES, f"services.{task}")
-    names = [path.relative_to(bento.SOURCES).as_posix() for path in files]
-    assert {f"services/{task}.py", "services/app.py", "models/artifact/wire.py"} <= set(names)
-    assert "services/bento.py" not in names
-    imported = set().union(*map(libraries, files))
-    assert imported - SERVED_LIBRARIES - sys.stdlib_module_names == {"models", "services"}
+    files = bento.served_files(bento.SOURCES, bento.PROCESS, f"services.{task}")
+    names = {path.relative_to(bento.SOURCES).as_posix() for path in files}
+    assert {f"services/{task}.py", "services/main.py", "services/front.py", "services/page.html"} <= names
+    assert {"models/artifact/wire.py", "infra/settings.py"} <= names
+    assert not names & {"services/bento.py", "services/image.py", "services/router.py", "infra/containers.py"}
+    imported = set().union(*(libraries(path) for path in files if path.suffix == ".py"))
+    assert imported - SERVED_LIBRARIES - sys.stdlib_module_names == {"models", "services", "infra"}
+
+
+def test_everything_that_is_served_is_required() -> None:
+    required = {pin.partition("==")[0] for pin in bento.pinned(bento.SERVED)}
+    files = bento.served_files(bento.SOURCES, bento.PROCESS)
+    imported = set().union(*(libraries(path) for path in files if path.suffix == ".py")) & SERVED_LIBRARIES
+    packages = packages_distributions()
+    assert {canonicalize_name(packages[name][0]) for name in imported - {"google"}} <= required
+    assert "bentoml" not in required and "bentoml" in bento.REQUIREMENTS
 
 
 def test_requirements_are_exact_and_whole() -> None:
@@ -35,9 +51,12 @@ def test_requirements_are_exact_and_whole() -> None:
     assert [pin.partition("==")[0] for pin in pins] == ["click", "h11", "uvicorn"]
 
 
-def test_the_command_serves_on_loopback_and_drains() -> None:
-    command = bento.serve_command(Path("b"))
-    assert command[command.index("--host") + 1] == "127.0.0.1" and "--timeout-graceful-shutdown" in command
-    environment = bento.serve_environment({"PATH": "p"}, Path("home"))
+def test_the_command_serves_the_bentos_own_code_on_loopback() -> None:
+    command = bento.serve_command(Path("b"), grpc_port=3001)
+    assert command[1:4] == ["-P", "-m", "services.main"] and command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--folder") + 1] == "b/src" and command[-2:] == ["--grpc-port", "3001"]
+    assert "--grpc-port" not in bento.serve_command(Path("b"))
+    assert "--timeout-graceful-shutdown" in bento.bentoml_command(Path("b"))
+    environment = bento.serve_environment({"PATH": "p"}, Path("b"), Path("home"))
     assert environment["PATH"] == "p" and environment["OMP_NUM_THREADS"] == "1"
-    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+    assert environment["PYTHONPATH"] == "b/src" and environment["BENTOML_DO_NOT_TRACK"] == "True"
