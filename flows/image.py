@@ -21,6 +21,7 @@ from services.image import DEPLOY, SOURCE_EPOCH, Kit, build_image
 from services.schemas import Release
 
 RECIPE = "roadworthy.recipe"
+BUILT_WITH = ("Containerfile", "healthcheck.py", "thin_out.py")
 FAMILIES = {"forecast": "spatio-temporal forecasting", "classify": "image classification"}
 
 
@@ -36,7 +37,7 @@ class ImageRef(Ref):
 
 
 def package_image(shop: Workshop, product: str, base: str = DEFAULT) -> ImageRef:
-    """The image of the live version, standing on the image `base`. Raises UsageError, ParcelError, BentoError, EngineError."""
+    """The image of the live version, on the image `base`. Raises UsageError, ParcelError, BentoError, EngineError."""
     return package_version_image(shop, live_model(shop, product), base)
 
 
@@ -77,9 +78,9 @@ def write_live_manifests(shop: Workshop, product: str, out: Path, image: str = "
 def _recipe(bento: Path, engine: Engine, base: str) -> str:
     """Digest of all that goes into the image: the Bento's files, the packages, the base image, how it is built."""
     whole = hashlib.sha256(json.dumps([pinned(SERVED), str(engine.inspect(base, "image")["Id"])]).encode())
-    for root in (bento / "src", DEPLOY):
-        for path in sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
-            whole.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    files = [path for path in (bento / "src").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    for path in [*sorted(files), *(DEPLOY / name for name in BUILT_WITH)]:
+        whole.update(f"{path.relative_to(path.parents[1])}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return whole.hexdigest()[:32]
 
 

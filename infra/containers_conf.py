@@ -45,7 +45,11 @@ def settings_text(volatile: Path, build_volumes: Sequence[str]) -> str:
     containers: dict[str, object] = {"default_ulimits": limits, "log_driver": "k8s-file"}
     if build_volumes:
         containers["volumes"] = list(build_volumes)
-    sections: dict[str, Mapping[str, object]] = {"containers": containers, "engine": engine, "network": {"network_backend": "netavark"}}
+    sections: dict[str, Mapping[str, object]] = {
+        "containers": containers,
+        "engine": engine,
+        "network": {"network_backend": "netavark"},
+    }
     return "\n".join(f"[{name}]\n{_lines(values)}" for name, values in sections.items())
 
 

@@ -64,7 +64,7 @@ class Batcher:
 
     async def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """The graph's output; raises Refusal 503 when the rows before these would take longer than the deadline."""
-        num_in_flight = self._load.in_flight  # of gRPC, which is not counted, none
+        num_in_flight = self._load.in_flight
         if self._max_rows == 1 or (num_in_flight <= 1 and not self._waiting and (num_in_flight or not self._window_s)):
             return self._timed(inputs, len(inputs["x"]))
         return await self._among_others(inputs, len(inputs["x"]))

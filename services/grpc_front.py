@@ -109,9 +109,14 @@ class GrpcFront:
     async def _model_infer(self, raw_request: bytes, context: Any) -> bytes:
         prediction_id = sortable_id()
         trailers = [("x-prediction-id", prediction_id)]
-        return await self._settled(
-            context, "ModelInfer", trailers, self._infer(raw_request, context, prediction_id, trailers)
-        )
+        load = self._metrics.load
+        load.in_flight += 1  # so that calls at the same time may share one of ONNX Runtime
+        try:
+            return await self._settled(
+                context, "ModelInfer", trailers, self._infer(raw_request, context, prediction_id, trailers)
+            )
+        finally:
+            load.in_flight -= 1
 
     async def _model_stream_infer(self, raw_requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """One answer to each message, in order; a refused one is answered in words, and the stream goes on."""

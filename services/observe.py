@@ -26,7 +26,7 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)  # requests that shared one call
 class Load:
     """How busy the event loop is; written by its thread alone.
 
-    in_flight: HTTP requests whose head is read and whose answer is not written
+    in_flight: HTTP requests whose head is read, and gRPC calls, whose answer is not written
     woken_s: when this turn of the event loop read its first request, by `time.perf_counter`; 0 before
     longest_wait_s: the longest that a request waited for its turn since somebody asked
     """
@@ -108,7 +108,7 @@ class Metrics(Collector):
         yield from self._load_families()
 
     def _load_families(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("roadworthy_in_flight", "HTTP requests being answered", self.load.in_flight)
+        yield GaugeMetricFamily("roadworthy_in_flight", "Requests being answered", self.load.in_flight)
         yield CounterMetricFamily("roadworthy_shed_requests", "503: waited past the deadline", self.load.num_shed)
         refused = self.load.num_refused_connections
         yield CounterMetricFamily("roadworthy_refused_connections", "503: too many connections", refused)

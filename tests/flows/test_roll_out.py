@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flows.deploy import deploy, undeploy
 from flows.deployed import deployments, free_ports, group, router
@@ -151,6 +153,13 @@ def test_deploying_again_changes_nothing_but_what_is_asked(shop: Workshop, url: 
     assert {one.name: one.pid for one in group(shop, "tiny").status()} == before
     with pytest.raises(UsageError, match="is deployed as process on port"):
         deploy(shop, "tiny", "container")
+    with grpc.insecure_channel(deploy(shop, "tiny", num_replicas=2)["grpc"]) as channel:
+        asked = health_pb2.HealthCheckRequest(service="tiny")
+        answer, call = health_pb2_grpc.HealthStub(channel).Check.with_call(asked, timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        assert dict(call.initial_metadata())["x-served-by"] in ("v1-0", "v1-1")
+        with pytest.raises(grpc.RpcError, match="UNIMPLEMENTED"):  # refusals pass through as they are
+            channel.unary_unary("/inference.GRPCInferenceService/Nothing")(b"", timeout=30)
     with load(url):
         assert len(deploy(shop, "tiny", num_replicas=1)["replicas"]) == 1
     assert [one.name for one in group(shop, "tiny").status()] == ["v1-0", "router"]

@@ -4,6 +4,7 @@ import http.client
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,9 +20,10 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from infra.api_keys import KeyFile, issue
 from infra.base_image import DEFAULT, base_image, debian_packages
-from infra.containers import USER_ID, Engine, Limits, Mount, Port, Run, image_id
+from infra.containers import USER_ID, Engine, Limits, Mount, Port, Run, finish, image_id
 from infra.containers_conf import volatile_folder
 from infra.image_config import settle
+from infra.manifests import write_manifests
 from infra.ports import free_port
 from infra.sbom import ModelFacts, bill
 from infra.signing import SigningKey, rotate_signing_key, sign_folder, signing_key
@@ -264,3 +266,23 @@ def test_sigterm_drains_and_ends_with_0(built: Built, tmp_path: Path, released: 
         assert connection.getresponse().status == 200
         assert server.process.wait(timeout=60) == 0
     assert server.name not in built.engine.containers()
+
+
+def test_the_compose_file_starts_it_and_takes_it_down(built: Built, tmp_path: Path) -> None:
+    digest = f"localhost/roadworthy/tiny@sha256:{'a' * 64}"
+    write_manifests(tmp_path, "tiny", 3, digest, "b" * 64, {"k.pem": built.key.public}, IMAGE)
+    (tmp_path / "access").mkdir()
+    shutil.chown(tmp_path / "access", USER_ID, USER_ID)
+    ports = [f"HTTP_PORT={free_port()}", f"GRPC_PORT={free_port()}"]
+    compose = [*built.engine.prefix(), *ports, str(Path(sys.executable).with_name("podman-compose")), "-f"]
+    compose.append(str(tmp_path / "compose.yaml"))
+    up = subprocess.Popen([*compose, "up"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{ports[0].partition('=')[2]}") as client:
+            until_alive(client, up)
+            assert client.get("/readyz").status_code == 200
+            assert client.post("/predict", json={}).status_code == 401
+    finally:
+        finish([*compose, "down"], timeout_s=60)
+        up.communicate(timeout=60)
+    assert not [name for name in built.engine.containers() if name.startswith("tiny_serve")]
