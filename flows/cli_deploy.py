@@ -1,4 +1,4 @@
-"""Commands that put a version on the road and take it off: deploy, undeploy, roll-out, replay."""
+"""Commands that put a version on the road and take it off: deploy, roll-out, replay."""
 
 import re
 from itertools import pairwise

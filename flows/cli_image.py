@@ -32,3 +32,26 @@ def manifests(
         console.emit({"product": product, "folder": str(out), "files": [str(path.relative_to(out)) for path in files]})
         return
     console.say(f"{product}: {len(files)} files in {out}\n  kubectl apply -k {out}")
+
+
+@app.command()
+def plan(
+    product: ProductName,
+    file: Annotated[Path | None, typer.Option(help="JSON with also, ensembles, tenants, limits.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Serve the live model alone again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a product serves beside its live model, from its next packing on; without --file shows it.
+
+    Example: roadworthy plan freeway --file plan.json
+    """
+    from flows.plan import clear_plan, plan_of, set_plan
+
+    shop = open_workshop()
+    if clear:
+        clear_plan(shop, product)
+    found = set_plan(shop, product, file) if file else plan_of(shop, product)
+    if as_json:
+        console.emit(found)
+    else:
+        console.say(f"{product}: {found.model_dump_json(indent=2)}")

@@ -164,6 +164,7 @@ def predict(
     product: ProductName,
     file: Annotated[Path | None, typer.Option("--input", help='A request, {"data": …}; "-" is stdin.')] = None,
     url: Annotated[str, typer.Option(help="Ask this running service instead of opening the parcel here.")] = "",
+    send_key: Annotated[bool, typer.Option("--send-key", help="This home's key also to another machine.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer one request with what is live; without --input, the last held-back window of its data set.
@@ -172,7 +173,7 @@ def predict(
     """
     from flows.package import answer
 
-    record = answer(open_workshop(), product, file, url)
+    record = answer(open_workshop(), product, file, url, send_key=send_key)
     if as_json:
         console.emit(record)
     else:

@@ -1,4 +1,4 @@
-"""A product on the road: supervised replicas of one version behind a router, started, checked, stopped.
+"""A product on the road: supervised replicas behind a router, started, checked, stopped.
 
 The group of a product lives in HOME/deployments/<product>: its record, the router's file, the logs. Replicas listen on
 loopback; clients reach the router.

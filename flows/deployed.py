@@ -1,4 +1,4 @@
-"""The parts of a deployment: its programs, what its router is told, and whether a replica answers as it was judged."""
+"""The parts of a deployment: programs, what the router is told, how replicas are checked."""
 
 import json
 import secrets

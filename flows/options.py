@@ -34,6 +34,8 @@ _ERRORS = (
     "infra.supervise:SupervisorError",
     "infra.captures:CaptureError",
     "infra.containers:EngineError",
+    "infra.manifests:ManifestError",
+    "infra.sbom:BillError",
     "infra.keys:KeyFileError",
     "infra.ledger:LedgerError",
     "infra.objects:StorageError",

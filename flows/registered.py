@@ -1,4 +1,4 @@
-"""A registered version that may be put before clients: known, not deleted, and past its gates."""
+"""A registered version that may meet clients: known, not deleted, and past its gates."""
 
 from flows.live import live_model
 from flows.options import UsageError

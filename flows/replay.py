@@ -1,4 +1,4 @@
-"""Captured traffic asked again of a candidate, at its original timing: what would have happened, before it can.
+"""Captured traffic asked again of a candidate, at its original timing.
 
 Requests leave when they are due, whether or not earlier ones were answered, and each is timed from the moment that it
 was due: a candidate that falls behind shows it (Tene's coordinated omission is left out).

@@ -98,7 +98,7 @@ def thin_out(raw: Path, target: Path, began: float) -> None:
     """
     with tarfile.open(raw) as source, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as result:
         kept = [one for one in source.getmembers() if not any(fnmatch(one.name[2:], drop) for drop in DROPPED)]
-        newest = int(max(one.mtime for one in kept if one.mtime < began))
+        newest = int(max(one.mtime for one in kept if one.mtime < int(began)))  # archives have whole seconds
         for member in kept:
             member.mtime = min(int(member.mtime), newest)
             member.pax_headers = {}

@@ -1,4 +1,4 @@
-"""The record of what is deployed: one file for each product, written before what it says is made so.
+"""The record of what is deployed: a file for each product, written before it is made so.
 
 Whoever deploys or rolls out can be killed at any moment. The record says what was meant, the router goes on as it was
 told last, and the next command starts from both.

@@ -1,4 +1,4 @@
-"""The router: one address in front of a product's replicas, for hot swaps, shadows, canaries and their end.
+"""The router: one address in front of a product's replicas, for swaps, shadows, canaries.
 
 `python -m services.router --config FILE --port 3000 [--grpc-port 3001]`. FILE is read again on SIGHUP and on
 POST /router/reload at the Unix socket beside it, which only its owner may open.

@@ -1,4 +1,4 @@
-"""Steers a running router from another process: write its file, have it read, ask how things stand."""
+"""Steers a running router from another process: its file, its socket, its status."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What the router is told: backends, weights, shadow and canary guard, as one frozen JSON record.
+"""What the router is told: backends, weights, shadow, canary guard; one JSON record.
 
 The file is the only way to steer the router, so whoever wrote it last can die: the router goes on, and whoever comes
 next reads where things stand.

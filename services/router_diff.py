@@ -1,4 +1,4 @@
-"""Two answers to one request, held against each other: how far apart, as a share of the scale of the first.
+"""Two answers to one request, held against each other: the difference as a share of scale.
 
 Counted is what a model said (`predictions`, or the tensors of the Open Inference Protocol, JSON or binary); ids,
 versions and times always differ.

@@ -1,4 +1,4 @@
-"""One request to one of the replicas, and to another when that one fails before it has answered.
+"""One request to a replica, and to another when that one fails before it has answered.
 
 Every answer is read whole before the client sees its first byte. A prediction changes nothing, so asking again is safe:
 a replica that is swapped, killed or bad costs its clients time, never an error.

@@ -1,4 +1,4 @@
-"""gRPC through the same replicas: whole messages as bytes in, bytes out; no schema is known here.
+"""gRPC through the same replicas: whole messages as bytes; no schema is known here.
 
 Unary calls are tried again like requests over HTTP. The few streams that the replicas offer (reflection, health) are
 handed through once.

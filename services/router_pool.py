@@ -1,4 +1,4 @@
-"""The replicas behind the router: which are ready, whose turn it is, which still have to finish.
+"""The replicas behind the router: which are ready, whose turn it is, which must finish.
 
 A client stays with its replica by weighted rendezvous hashing (Schindelhauer & Schomaker, 2005): each replica draws a
 number from the client's name, the highest wins. A weight that grows takes clients from others and moves nobody else.

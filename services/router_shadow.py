@@ -1,4 +1,4 @@
-"""Copies of answered requests, asked of the other version: the client has its answer before a copy is sent.
+"""Copies of answered requests, asked of the other version after the client has its answer.
 
 The queue is bounded in number and bytes. What does not fit is dropped and counted: the shadow never slows the road.
 """

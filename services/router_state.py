@@ -1,4 +1,4 @@
-"""The state of one router process: configuration, replicas, what they did, and the canary guard over them.
+"""The state of one router: configuration, replicas, what they did, and the canary's guard.
 
 When the guard finds a breach, the canary's weight is nothing from that moment on; the reason is on the disk before
 anybody asks for it, so neither a restart nor a dead roll-out command brings the canary back.

@@ -92,7 +92,7 @@ def test_two_installations_of_the_same_packages_are_one_archive(tmp_path: Path) 
         files = {
             "usr/bin/python3.11": (b"python", 1_700_000_000.0),
             "usr/share/doc/python3/README": (b"words", 1_600_000_000.0),
-            "etc/shadow": (f"root:*:{20_000 + number}:0:::::\n".encode(), began + 5),
+            "etc/shadow": (f"root:*:{20_000 + number}:0:::::\n".encode(), began),
             "var/lib/dpkg/status": (b"Package: perl\nA: b\n\nPackage: python3\nC: d\n", began + 6),
         }
         made.append(tmp_path / f"{number}.tar")

@@ -29,7 +29,7 @@ def free_port() -> int:
 def file_server(name: str, port: int) -> Program:
     url = f"http://127.0.0.1:{port}"
     argv = (sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1")
-    return Program(name, argv, url=url, port=port, ready_url=url)
+    return Program(name, argv, url=url, port=port, ready_url=url, settle_s=1)
 
 
 def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
