@@ -12,10 +12,11 @@ from flows.package import snapshot_of
 from flows.prepare import build_recipe
 from flows.run import run_steps
 from flows.steps import fetch_folder
-from flows.trust import signed
+from flows.trust import signed, signed_content
 from flows.workshop import Workshop
 from models.artifact.manifest import read_and_verify
 from models.data.snapshot import read_snapshot
+from services.bento import release_bytes
 from services.schemas import Release
 
 RECIPE, DATA, VARIANT = "forecast/stid", "freeway", "student_hard"
@@ -62,7 +63,8 @@ def _release(shop: Workshop, parcel: Path) -> Path:
     release = Release(
         product=manifest.product, version=1, data_hash=manifest.data_digest, parcel_digest=manifest.digest()
     )
-    (folder / "release.json").write_text(release.model_dump_json())
+    (folder / "release.json").write_bytes(release_bytes(release))
+    (folder / "release.sig").write_bytes(signed_content(shop, release_bytes(release)))
     signature, public_key = signed(shop, parcel, manifest.digest())
     (folder / "parcel.sig").write_bytes(signature)
     (folder / "trust").mkdir()

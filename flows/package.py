@@ -17,8 +17,9 @@ from flows.capture import spool_folder
 from flows.live import live_model, live_products, parcel_folder
 from flows.local_key import key_header
 from flows.options import UsageError
+from flows.plan import service_plan, taken_along
 from flows.steps import fetch_folder
-from flows.trust import signed
+from flows.trust import own_key, signed, signed_content
 from flows.workshop import Workshop
 from infra import settings as environment
 from infra.atomic import write_atomic
@@ -32,7 +33,7 @@ from models.artifact.manifest import Manifest, read_and_verify
 from models.artifact.predictor import Predictor
 from models.artifact.signature import key_id
 from models.data.snapshot import Snapshot, read_snapshot
-from services.bento import Beside, Model, build, serve_command, serve_environment
+from services.bento import Beside, Model, build, release_bytes, serve_command, serve_environment
 from services.schemas import Release
 
 __all__ = ["answer", "live_model", "live_products", "package_live", "parcel_folder", "serve_live", "serving"]
@@ -47,11 +48,26 @@ def package_live(shop: Workshop, product: str) -> BentoRef:
 
 def package_version(shop: Workshop, version: ModelRef) -> BentoRef:
     """The Bento of a registered version. Raises UsageError, ParcelError, BentoError."""
-    folder = parcel_folder(shop, version.digest)
-    signature, public_key = signed(shop, folder, version.digest)
-    model = Model(folder, release_of(shop, version, read_and_verify(folder)), signature)
-    tag, path = build(model, shop.home / "bentoml", Beside(trust={key_id(public_key)[:16]: public_key}))
+    plan = service_plan(shop, version).model_dump_json(indent=2).encode()
+    public_key = own_key(shop).public
+    beside = Beside(
+        trust={key_id(public_key)[:16]: public_key},
+        models=tuple(
+            signed_model(shop, further) for further in taken_along(shop, version.product) if further != version
+        ),
+        plan=plan,
+        plan_signature=signed_content(shop, plan),
+    )
+    tag, path = build(signed_model(shop, version), shop.home / "bentoml", beside)
     return BentoRef(product=version.product, version=version.version, tag=tag, path=str(path))
+
+
+def signed_model(shop: Workshop, version: ModelRef) -> Model:
+    """A registered version as it goes into a Bento: parcel and release record, both signed."""
+    folder = parcel_folder(shop, version.digest)
+    release = release_of(shop, version, read_and_verify(folder))
+    signature, _ = signed(shop, folder, version.digest)
+    return Model(folder, release, signature, signed_content(shop, release_bytes(release)))
 
 
 def release_of(shop: Workshop, version: ModelRef, manifest: Manifest) -> Release:

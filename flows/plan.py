@@ -51,7 +51,7 @@ def set_plan(shop: Workshop, product: str, file: Path) -> ProductPlan:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "text"
         raise UsageError(f"{file}, {place}: {first['msg']}; known: {', '.join(ProductPlan.model_fields)}") from error
-    taken_along(shop, plan)
+    _registered(shop, plan)
     shop.ledger.append("plan.set", product, plan=plan.model_dump(mode="json"))
     write_atomic(_path(shop, product), plan.model_dump_json(indent=2).encode())
     return plan
@@ -63,17 +63,17 @@ def clear_plan(shop: Workshop, product: str) -> None:
     _path(shop, product).unlink(missing_ok=True)
 
 
-def taken_along(shop: Workshop, plan: ProductPlan) -> list[ModelRef]:
+def taken_along(shop: Workshop, product: str) -> list[ModelRef]:
     """The further versions, each registered and past its gates. Raises UsageError, PromotionRefused."""
-    return [registered_version(shop, *_named(name)) for name in plan.also]
+    return _registered(shop, plan_of(shop, product))
 
 
-def service_plan(shop: Workshop, product: str, live: ModelRef) -> ServicePlan:
-    """What the service is told: the plan, its open limits filled with measured ones."""
-    plan = plan_of(shop, product)
+def service_plan(shop: Workshop, version: ModelRef) -> ServicePlan:
+    """What the service of this version is told: the product's plan, its open limits filled with measured ones."""
+    plan = plan_of(shop, version.product)
     given = plan.limits.model_dump(exclude_none=True)
     return ServicePlan(
-        ensembles=plan.ensembles, tenants=plan.tenants, limits=LoadLimits(**{**calibrated(shop, live), **given})
+        ensembles=plan.ensembles, tenants=plan.tenants, limits=LoadLimits(**{**calibrated(shop, version), **given})
     )
 
 
@@ -108,6 +108,10 @@ def _seconds(predictor: Predictor, folder: Path, num_rows: int) -> float:
         predictor.predict(inputs)
         spent.append(time.perf_counter() - began)
     return median(spent)
+
+
+def _registered(shop: Workshop, plan: ProductPlan) -> list[ModelRef]:
+    return [registered_version(shop, *_named(name)) for name in plan.also]
 
 
 def _named(name: str) -> tuple[str, int | None]:

@@ -67,10 +67,16 @@ def sign_parcel(shop: Workshop, folder: Path) -> Path:
     return _signature(shop, folder, _named_digest(folder), own_key(shop))
 
 
-def signed_file(shop: Workshop, file: Path) -> bytes:
-    """The signature bundle over one file."""
-    with TemporaryDirectory(dir=_made(shop.home / SIGNATURES)) as staging:
-        return signing.sign_folder(file, Path(staging) / "file.sig", own_key(shop)).read_bytes()
+def signed_content(shop: Workshop, content: bytes) -> bytes:
+    """The signature bundle over a file with this content, made once."""
+    key = own_key(shop)
+    place = shop.home / SIGNATURES / f"file-{sha256(content).hexdigest()}-{key.id[:16]}{SUFFIX}"
+    if not place.exists():
+        with TemporaryDirectory(dir=_made(place.parent)) as staging:
+            file = Path(staging) / "file"
+            file.write_bytes(content)
+            write_atomic(place, signing.sign_folder(file, file.with_suffix(SUFFIX), key).read_bytes())
+    return place.read_bytes()
 
 
 def seal_parcel(folder: Path, target: Path, key: bytes) -> Path:

@@ -46,11 +46,12 @@ class BentoError(RuntimeError):
 
 @dataclass(frozen=True)
 class Model:
-    """One model to serve: its parcel, which release of which product it is, and the signature over the parcel."""
+    """One model to serve: its parcel, which release of which product it is, and the signatures over both."""
 
     parcel: Path
     release: Release
     signature: bytes = b""
+    release_signature: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -143,9 +144,15 @@ def stage(model: Model, beside: Beside, sources: Path, module: str, folder: Path
 
 def _stage_model(model: Model, folder: Path) -> None:
     shutil.copytree(model.parcel, folder / "parcel")
-    _written(folder / RELEASE_FILE, model.release.model_dump_json(indent=2).encode() + b"\n")
-    if model.signature:
-        _written(folder / "parcel.sig", model.signature)
+    _written(folder / RELEASE_FILE, release_bytes(model.release))
+    for name, content in (("parcel.sig", model.signature), ("release.sig", model.release_signature)):
+        if content:
+            _written(folder / name, content)
+
+
+def release_bytes(release: Release) -> bytes:
+    """What `release.json` holds, and its signature is over."""
+    return release.model_dump_json(indent=2).encode() + b"\n"
 
 
 def _written(path: Path, content: bytes) -> None:

@@ -21,7 +21,7 @@ from infra.settings import TELEMETRY_OFF
 from services.bento import RELEASE_FILE, SERVED, pinned
 
 DEPLOY = Path(__file__).resolve().parents[1] / "infra" / "deploy"
-PROVENANCE = (RELEASE_FILE, "parcel.sig", "trust", "service.json", "service.sig")
+PROVENANCE = (RELEASE_FILE, "release.sig", "parcel.sig", "trust", "service.json", "service.sig")
 SOURCE_EPOCH = 1_577_836_800  # 2020-01-01: one time for all files, so that equal content is an equal layer
 SBOM_FILE = "usr/share/roadworthy/sbom.cdx.json"
 

@@ -22,7 +22,7 @@ from models.artifact.ensemble import MeanPredictor
 from models.artifact.manifest import Manifest
 from models.artifact.predictor import Predictor
 from models.artifact.reader import Reader
-from models.artifact.signature import read_signed, trusted_keys
+from models.artifact.signature import read_signed, read_signed_file, trusted_keys
 from models.artifact.steadiness import NUM_TRIED, num_steady_rows
 from models.artifact.tensors import outputs
 from models.artifact.writer import Writer
@@ -31,7 +31,8 @@ from services.schemas import Overlay, Release
 
 LOG = logging.getLogger("roadworthy.serving")
 
-RELEASE_FILE, PARCEL_FOLDER, SIGNATURE_FILE, TRUST_FOLDER = "release.json", "parcel", "parcel.sig", "trust"
+RELEASE_FILE, PARCEL_FOLDER, TRUST_FOLDER = "release.json", "parcel", "trust"
+SIGNATURE_FILE, RELEASE_SIGNATURE = "parcel.sig", "release.sig"
 NUM_WARM_UPS = 3
 SLOW_S = 0.002  # a row
 
@@ -123,14 +124,14 @@ BatcherOf = partial[Batcher]  # a Batcher with all but its first three arguments
 
 
 def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
-    """The verified, warm state of a folder with `parcel/`, its signature and `release.json`.
+    """The verified, warm state of a folder with `parcel/`, `release.json` and the signatures of both.
 
     Raises ParcelError, SignatureError, RefusedParcelError or ValidationError when anything is not as released.
     """
     parcel, contents = folder / PARCEL_FOLDER, None
     if trust.keys is not None:
         _, contents = read_signed(parcel, folder / SIGNATURE_FILE, trust.keys)
-    release = Release.model_validate_json((folder / RELEASE_FILE).read_bytes())
+    release = Release.model_validate_json(_release_bytes(folder, trust))
     predictor = Predictor.open(parcel, seal_key=trust.seal_key, contents=contents)
     manifest = predictor.manifest
     if manifest.digest() != release.parcel_digest:
@@ -139,6 +140,12 @@ def open_served(folder: Path, trust: Trust, batcher: BatcherOf) -> Served:
     served = Served(release, manifest, predictor, **_parts(release, predictor, predictor.golden.request, batcher))
     served.warm()
     return served
+
+
+def _release_bytes(folder: Path, trust: Trust) -> bytes:
+    if trust.keys is None:
+        return (folder / RELEASE_FILE).read_bytes()
+    return read_signed_file(folder / RELEASE_FILE, folder / RELEASE_SIGNATURE, trust.keys)[1]
 
 
 def open_ensemble(name: str, members: Sequence[Served], weights: Sequence[float], batcher: BatcherOf) -> Ensemble:

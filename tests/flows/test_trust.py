@@ -75,7 +75,7 @@ def test_what_goes_into_a_bento_verifies_there(shop: Workshop, parcel: Path, tmp
     assert verify_folder(parcel, tmp_path / "parcel.sig", [public]) == key_id(public)
     assert trust.signed(shop, parcel, digest) == (signature, public)
     (tmp_path / "service.json").write_text("{}")
-    (tmp_path / "service.sig").write_bytes(trust.signed_file(shop, tmp_path / "service.json"))
+    (tmp_path / "service.sig").write_bytes(trust.signed_content(shop, (tmp_path / "service.json").read_bytes()))
     assert verify_file(tmp_path / "service.json", tmp_path / "service.sig", [public]) == key_id(public)
 
 

@@ -42,7 +42,9 @@ def model(released: tuple[Path, Release], tmp_path_factory: pytest.TempPathFacto
     home = tmp_path_factory.mktemp("signed")
     key = signing_key(home)
     signature = sign_folder(released[0], home / "parcel.sig", key).read_bytes()
-    return bento.Model(*released, signature), bento.Beside(trust={key.id[:16]: key.public})
+    (home / "release.json").write_bytes(bento.release_bytes(released[1]))
+    release_signature = sign_folder(home / "release.json", home / "release.sig", key).read_bytes()
+    return bento.Model(*released, signature, release_signature), bento.Beside(trust={key.id[:16]: key.public})
 
 
 @pytest.fixture(scope="session")

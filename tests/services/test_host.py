@@ -190,6 +190,7 @@ def signed(folder: Path, key: SigningKey) -> Path:
     """The folder with the signature of every parcel in it, and of its plan."""
     for parcel in sorted(folder.rglob("parcel")):
         sign_folder(parcel, parcel.parent / "parcel.sig", key)
+        sign_folder(parcel.parent / "release.json", parcel.parent / "release.sig", key)
     if (folder / "service.json").exists():
         sign_folder(folder / "service.json", folder / "service.sig", key)
     (folder / "trust").mkdir(exist_ok=True)
