@@ -27,6 +27,7 @@ PLANS = "plans"
 NUM_CALLS = 50
 WORTH_WAITING_S = 0.001  # a graph that answers a row sooner than this is not worth a wait for company
 CALLERS = 64  # so many may ask at once before somebody is told to come back
+LEAST_DEADLINE_MS = 250.0  # a busy machine stalls for tens of milliseconds now and then
 
 
 class ProductPlan(ServicePlan):
@@ -80,8 +81,9 @@ def service_plan(shop: Workshop, version: ModelRef) -> ServicePlan:
 def calibrated(shop: Workshop, live: ModelRef) -> dict[str, float]:
     """Limits for this parcel as measured on this machine: milliseconds by the name of the limit.
 
-    deadline: a full batch and a row of each of CALLERS, five times over; window: half of what a row takes, where that
-    is worth a wait and a batch is cheaper. Measured once, so that packing again gives the same bytes.
+    deadline: a full batch and a row of each of CALLERS, five times over, at least LEAST_DEADLINE_MS
+    window: half of what a row takes, where that is worth a wait and a batch is cheaper
+    Measured once, so that packing again gives the same bytes.
     """
     path = shop.home / PLANS / "measured" / f"{live.digest}.json"
     if path.exists():
@@ -92,7 +94,7 @@ def calibrated(shop: Workshop, live: ModelRef) -> dict[str, float]:
     alone_s, full_s = _seconds(predictor, folder, 1), _seconds(predictor, folder, most)
     is_cheaper = full_s / most < alone_s / 2
     window_ms = round(500 * alone_s, 1) if alone_s > WORTH_WAITING_S and is_cheaper else 0.0
-    deadline_ms = max(50.0, round(5000 * (full_s + CALLERS * alone_s), -1))
+    deadline_ms = max(LEAST_DEADLINE_MS, round(5000 * (full_s + CALLERS * alone_s), -1))
     write_atomic(path, json.dumps({"batch_window_ms": window_ms, "deadline_ms": deadline_ms}).encode())
     return {"batch_window_ms": window_ms, "deadline_ms": deadline_ms}
 

@@ -1,7 +1,8 @@
-"""Whether a graph gives a row the same bytes alone and among others, tried out where it is served.
+"""Whether a graph gives a row the same bytes alone and among others.
 
-Nothing promises it: kernels are chosen by shape, and a graph that scales by what is in the batch answers a row by its
-neighbours. Where the trial holds, requests of strangers may share a call and nobody can tell.
+It is tried out where it is served. Nothing promises it: kernels are chosen by shape, and a graph that scales by what is
+in the batch answers a row by its neighbours. Where the trial holds, requests of strangers may share a call and nobody
+can tell.
 """
 
 from collections.abc import Callable, Mapping

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import grpc
 import httpx
 import numpy as np
 import pytest
-import tritonclient.grpc as triton
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -27,8 +27,8 @@ from infra.manifests import write_manifests
 from infra.ports import free_port
 from infra.sbom import ModelFacts, bill
 from infra.signing import SigningKey, rotate_signing_key, sign_folder, signing_key
-from models.artifact.predictor import Predictor
 from services import bento, image
+from services.inference_pb2 import ModelInferRequest, ModelInferResponse
 from services.schemas import Release
 
 pytestmark = pytest.mark.containers
@@ -202,19 +202,23 @@ def test_it_answers_rest_and_grpc_alike(server: Server, released: tuple[Path, Re
     answer = server.client.post("/predict", json=request, headers=server.headers)
     assert answer.status_code == 200 and np.allclose(answer.json()["predictions"], expected, atol=1e-4)
     assert answer.headers["x-model-digest"] == released[1].parcel_digest
-    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as client:
-        assert client.is_model_ready("tiny", headers=server.headers)
-        inputs = Predictor.open(released[0]).manifest
-        x = np.nan_to_num(np.array(request["data"]["values"], np.float32))[None, :, :, None]
-        mask = (~np.isnan(np.array(request["data"]["values"], float))).astype(np.float32)[None, :, :, None]
-        given = [triton.InferInput("x", x.shape, "FP32"), triton.InferInput("mask", mask.shape, "FP32")]
-        given += [triton.InferInput("time", [1], "BYTES")]
-        time = np.array([request["data"]["time"].encode()], np.object_)
-        for one, values in zip(given, (x, mask, time), strict=True):
-            one.set_data_from_numpy(values)
-        forecast = client.infer("tiny", given, headers=server.headers).as_numpy("forecast")
-    assert inputs.task == "forecast" and forecast is not None
-    assert np.array_equal(forecast[0], np.array(answer.json()["predictions"], np.float32))
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        answered = ModelInferResponse.FromString(ask(infer_request(request), metadata=tuple(server.headers.items())))
+    forecast = np.frombuffer(answered.raw_output_contents[0], np.float32)
+    assert answered.outputs[0].name == "forecast"
+    assert np.array_equal(forecast, np.array(answer.json()["predictions"], np.float32).ravel())
+
+
+def infer_request(request: dict[str, Any]) -> bytes:
+    """The golden request as gRPC takes it: missing values are NaN."""
+    x = np.array(request["data"]["values"], np.float32)[None, :, :, None]
+    time = request["data"]["time"].encode()
+    message = ModelInferRequest(model_name="tiny")
+    message.inputs.add(name="x", datatype="FP32", shape=x.shape)
+    message.inputs.add(name="time", datatype="BYTES", shape=[1])
+    message.raw_input_contents.extend([x.tobytes(), len(time).to_bytes(4, "little") + time])
+    return bytes(message.SerializeToString())
 
 
 def test_it_has_no_rights_and_can_write_nothing(built: Built, server: Server) -> None:
