@@ -9,138 +9,139 @@ is seen by every request that it delayed (Tene, "How NOT to measure latency", 20
 """
 
 import argparse
-import asyncio
 import json
+import selectors
+import socket
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import uvloop
-
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+SEND_BUFFER = 4_000_000  # a whole request fits, so that sending one does not keep the others waiting
+PATIENCE_S = 5.0  # for what is still under way when an open loop has sent its last request
 
 
-class Client(asyncio.Protocol):
+class Client:
     """One keep-alive connection with one request in flight; knows of HTTP what it needs and no more."""
 
-    def __init__(self, run: "Run") -> None:
-        self._run = run
-        self._buffer = bytearray()
-        self._missing = -1  # bytes of the body that are still to come; -1: the head is not whole
-        self._status = 0
-        self._began = 0.0
-        self._transport: Any = None
-        self.is_idle = True
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._address = address
+        self._buffer = b""
+        self._num_bytes = 0  # of the whole answer; 0: its head is not there yet
+        self.began = 0.0
+        self.status = 0
+        self.has_retry_after = False
+        self.connect()
 
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-        self._run.connected(self)
+    def connect(self) -> None:
+        """Connect, or connect again."""
+        self.socket = socket.create_connection(self._address)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer, self._num_bytes = b"", 0
 
-    def send(self, due: float) -> None:
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, request: bytes, due: float) -> None:
         """Send the request; its latency counts from `due`."""
-        self._began, self.is_idle = due, False
-        self._transport.write(self._run.request)
+        self.began = due
+        self.socket.sendall(request)
 
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._missing < 0:
+    def receive(self) -> bool:
+        """Read what is there: whether the answer is whole. Raises ConnectionError when the server hung up."""
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise ConnectionError("closed by the server")
+        self._buffer = self._buffer + data if self._buffer else data
+        if not self._num_bytes:
             end = self._buffer.find(b"\r\n\r\n")
             if end < 0:
-                return
-            head = bytes(self._buffer[:end]).lower()
-            self._status = int(head[9:12])
-            self._missing = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0] or 0) + end + 4
-            self._run.has_retry_after |= b"retry-after:" in head
-        if len(self._buffer) >= self._missing:
-            self._buffer.clear()
-            self._missing, self.is_idle = -1, True
-            self._run.answered(self, self._status, time.perf_counter() - self._began)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        self._run.lost(self, was_waiting=not self.is_idle)
-
-    def close(self) -> None:
-        """End the connection."""
-        self._transport.close()
+                return False
+            head = self._buffer[:end].lower()
+            self.status = int(head[9:12])
+            self.has_retry_after = b"retry-after:" in head
+            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
+            self._num_bytes = int(length or 0) + end + 4
+        if len(self._buffer) < self._num_bytes:
+            return False
+        self._buffer, self._num_bytes = b"", 0
+        return True
 
 
 class Run:
     """One measurement; `latencies` in seconds."""
 
-    def __init__(self, request: bytes, host: str, port: int, clients: int, seconds: float, rate: float) -> None:
-        self.request, self._host, self._port = request, host, port
-        self._num_clients, self._seconds, self._rate = clients, seconds, rate
+    def __init__(self, request: bytes, address: tuple[str, int], num_clients: int, seconds: float, rate: float) -> None:
+        self._request, self._seconds, self._rate = request, seconds, rate
         self.latencies: list[float] = []
         self.statuses: Counter[str] = Counter()
         self.has_retry_after = False
-        self._clients: list[Client] = []
-        self._idle: list[Client] = []
-        self._due: list[float] = []
-        self._ended = False
+        self._selector = selectors.DefaultSelector()
+        self._idle = [Client(address) for _ in range(num_clients)]
+        for client in self._idle:
+            self._selector.register(client, selectors.EVENT_READ)
+        self._due: deque[float] = deque()
 
-    async def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> dict[str, Any]:
         """Load for `seconds`, then say what came back."""
-        loop = asyncio.get_running_loop()
-        for _ in range(self._num_clients):
-            await loop.create_connection(lambda: Client(self), self._host, self._port)
         began = time.perf_counter()
         if self._rate:
-            await self._open_loop(began)
+            self._open_loop(began)
         else:
-            for client in list(self._clients):
-                client.send(time.perf_counter())
-            await asyncio.sleep(self._seconds)
-        spent = time.perf_counter() - began
-        self._ended = True
-        for client in list(self._clients):
-            client.close()
-        return self._report(spent)
+            self._closed_loop(began + self._seconds)
+        return self._report(time.perf_counter() - began)
 
-    async def _open_loop(self, began: float) -> None:
+    def _closed_loop(self, end: float) -> None:
+        for client in self._idle:
+            client.send(self._request, time.perf_counter())
+        while (now := time.perf_counter()) < end:
+            for client in self._answered(end - now):
+                client.send(self._request, time.perf_counter())
+
+    def _open_loop(self, began: float) -> None:
         total, sent = int(self._rate * self._seconds), 0
-        while sent < total:
-            now = time.perf_counter()
+        num_clients = len(self._idle)
+        end = began + self._seconds + PATIENCE_S
+        while (now := time.perf_counter()) < end:
             while sent < total and (due := began + sent / self._rate) <= now:
                 sent += 1
-                if self._idle:
-                    self._idle.pop().send(due)
-                else:
-                    self._due.append(due)  # no connection is free: it waits, and its clock runs
-            await asyncio.sleep(min(0.001, 1 / self._rate))
-        deadline = time.perf_counter() + 5
-        while len(self._idle) < len(self._clients) and time.perf_counter() < deadline:
-            await asyncio.sleep(0.01)
-        self.statuses["never answered"] += len(self._due) + len(self._clients) - len(self._idle)
+                self._due.append(due)  # where no connection is free it waits, and its clock runs
+            while self._due and self._idle:
+                self._idle.pop().send(self._request, self._due.popleft())
+            if sent == total and len(self._idle) == num_clients:
+                return
+            wait = began + sent / self._rate - now if sent < total else 0.1
+            self._idle += self._answered(max(wait, 0.0))
+        self.statuses["never answered"] += len(self._due) + num_clients - len(self._idle)
 
-    def connected(self, client: Client) -> None:
-        self._clients.append(client)
-        self._idle.append(client)
+    def _answered(self, timeout: float) -> list[Client]:
+        """Clients that are free again."""
+        free = []
+        for key, _ in self._selector.select(timeout):
+            client: Client = key.fileobj  # type: ignore[assignment]
+            try:
+                is_whole = client.receive()
+            except ConnectionError:
+                self.statuses["connection lost"] += 1
+                self._selector.unregister(client)
+                client.connect()
+                self._selector.register(client, selectors.EVENT_READ)
+                free.append(client)
+                continue
+            if is_whole:
+                self._count(client)
+                free.append(client)
+        return free
 
-    def answered(self, client: Client, status: int, latency: float) -> None:
-        if self._ended:
-            return
-        self.statuses[str(status)] += 1
-        if status == 200:
-            self.latencies.append(latency)
-        if not self._rate:
-            client.send(time.perf_counter())
-        elif self._due:
-            client.send(self._due.pop(0))
-        else:
-            self._idle.append(client)
-
-    def lost(self, client: Client, was_waiting: bool) -> None:
-        self._clients.remove(client)
-        if client in self._idle:
-            self._idle.remove(client)
-        if was_waiting and not self._ended:
-            self.statuses["connection lost"] += 1
-        if not self._ended:
-            loop = asyncio.get_running_loop()
-            self._again = loop.create_task(loop.create_connection(lambda: Client(self), self._host, self._port))
+    def _count(self, client: Client) -> None:
+        self.statuses[str(client.status)] += 1
+        self.has_retry_after |= client.has_retry_after
+        if client.status == 200:
+            self.latencies.append(time.perf_counter() - client.began)
 
     def _report(self, spent: float) -> dict[str, Any]:
         ranked = sorted(self.latencies)
@@ -179,8 +180,8 @@ def main() -> None:
     headers = dict(line.split(": ", 1) for line in options.header)
     parts = urlsplit(options.url)
     request = request_bytes(options.url, options.body.read_bytes(), headers)
-    run = Run(request, parts.hostname or "", parts.port or 80, options.clients, options.seconds, options.rate)
-    sys.stdout.write(json.dumps(uvloop.run(run())) + "\n")
+    run = Run(request, (parts.hostname or "", parts.port or 80), options.clients, options.seconds, options.rate)
+    sys.stdout.write(json.dumps(run()) + "\n")
 
 
 if __name__ == "__main__":

@@ -23,20 +23,20 @@ RECIPE, DATA, VARIANT = "forecast/stid", "freeway", "student_hard"
 NUM_WINDOWS = 64
 
 
-def prepare(shop: Workshop) -> Model:
-    """Everything under HOME/bench; what was trained before is found."""
+def prepare(shop: Workshop, variant: str = VARIANT) -> Model:
+    """Everything under HOME/bench/<variant>; what was trained before is found. The torch peers take a student."""
     steps = run_steps(RECIPE, DATA, {}, "", until="compress")
     recipe = build_recipe(shop, RECIPE, DATA, {}, "")
-    parcel = Path(steps[f"export {VARIANT}"]["folder"]) / "parcel"
+    parcel = Path(steps[f"export {variant}"]["folder"]) / "parcel"
     manifest = read_and_verify(parcel)
     address = shop.store.get_bytes(f"snapshots/{manifest.data_digest}").decode()
-    home = shop.home / "bench"
+    home = shop.home / "bench" / variant
     home.mkdir(parents=True, exist_ok=True)
     facts = {
         "family": RECIPE.partition("/")[2],
         "config": recipe.student.model_dump(mode="json") if recipe.student else {},
         "snapshot": str(fetch_folder(shop, address)),
-        "weights": str(Path(steps[f"fit {VARIANT}"]["folder"]) / "weights.safetensors"),
+        "weights": str(Path(steps[f"fit {variant}"]["folder"]) / "weights.safetensors"),
         "window": [manifest.past_steps, len(manifest.nodes), len(manifest.channels)],
         "cadence_min": manifest.cadence_min,
     }
@@ -51,13 +51,12 @@ def prepare(shop: Workshop) -> Model:
         }
         for row in index
     )
-    return Model(home, parcel, _release(shop, parcel), _mlflow(parcel, home / "mlflow-model"), windows)
+    return Model(home, parcel, _release(shop, parcel, home / "served"), _mlflow(parcel, home / "mlflow-model"), windows)
 
 
-def _release(shop: Workshop, parcel: Path) -> Path:
+def _release(shop: Workshop, parcel: Path, folder: Path) -> Path:
     """What our service serves: the parcel, its release record and its signature."""
     manifest = read_and_verify(parcel)
-    folder = shop.home / "bench" / "served"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(parcel, folder / "parcel")
     release = Release(

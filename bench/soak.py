@@ -27,6 +27,7 @@ from flows.workshop import open_workshop
 from models.artifact.manifest import read_and_verify
 
 PAUSE_S = 0.002
+ROWS = 23  # 100 kB of tensors
 
 
 def sample(process: psutil.Process) -> dict[str, float]:
@@ -44,7 +45,7 @@ def sample(process: psutil.Process) -> dict[str, float]:
 async def load(url: str, grpc_port: int, model: Model, deadline: float, counts: Counter[str]) -> None:
     """Ask in every way in turn until the deadline; a new connection every thousand rounds."""
     manifest = read_and_verify(model.parcel)
-    _, v2_body, head_bytes, grpc_body = bodies(manifest, model)
+    _, v2_body, head_bytes, grpc_body = bodies(manifest, model, ROWS)
     one = json.dumps(ours_body(model, 1)).encode()
     infer = f"{url.rpartition('/')[0]}/v2/models/{manifest.product}/infer"
     binary = {"Inference-Header-Content-Length": str(head_bytes), "Content-Type": "application/octet-stream"}
