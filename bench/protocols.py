@@ -64,15 +64,8 @@ def _rates(ours: Running, model: Model, manifest: Manifest, rows: int, seconds: 
 
 
 def _http(url: str, body: Path, seconds: float, *headers: str) -> float:
-    command = [
-        "bench.load",
-        "--url",
-        url,
-        "--body",
-        str(body),
-        *(word for one in headers for word in ("--header", one)),
-    ]
-    return _rate(command, seconds)
+    more = [word for one in headers for word in ("--header", one)]
+    return _rate(["bench.load", "--url", url, "--body", str(body), *more], seconds)
 
 
 def _grpc(address: str, body: Path, seconds: float) -> float:

@@ -28,6 +28,7 @@ from models.artifact.manifest import read_and_verify
 
 PAUSE_S = 0.002
 ROWS = 23  # 100 kB of tensors
+ROWS = 23  # 100 kB of tensors
 
 
 def sample(process: psutil.Process) -> dict[str, float]:
