@@ -28,7 +28,6 @@ from models.artifact.manifest import read_and_verify
 
 PAUSE_S = 0.002
 ROWS = 23  # 100 kB of tensors
-ROWS = 23  # 100 kB of tensors
 
 
 def sample(process: psutil.Process) -> dict[str, float]:
