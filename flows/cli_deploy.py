@@ -70,6 +70,9 @@ def roll_out(
     max_disagreement: Disagreement = 0.25,
     max_error_share: ErrorShare = 0.01,
     max_latency_ratio: LatencyRatio = 2.0,
+    min_requests: Annotated[
+        int, typer.Option(min=1, help="Of the candidate, in each stage; golden requests of ours fill it up.")
+    ] = 20,
     replay: Annotated[str, typer.Option(help="Captured requests of so long are replayed first, e.g. 10m.")] = "",
     keep_previous: Annotated[bool, typer.Option(help="Keep what it replaces warm for a rollback.")] = True,
     as_json: AsJson = False,
@@ -86,7 +89,8 @@ def roll_out(
     plan = Plan(
         shadow_s=seconds("--shadow", shadow), canary=shares(canary), dwell_s=seconds("--dwell", dwell),
         max_error_share=max_error_share, max_latency_ratio=max_latency_ratio, max_disagreement=max_disagreement,
-        keep_previous=keep_previous, gate=gate(shop, product, seconds("--replay", replay)) if replay else None,
+        min_requests=min_requests, keep_previous=keep_previous,
+        gate=gate(shop, product, seconds("--replay", replay)) if replay else None,
     )  # fmt: skip
     record = begin(shop, product, version, plan)
     if as_json:
@@ -133,11 +137,13 @@ def replay(
 
 
 def _show(record: dict[str, Any]) -> None:
-    columns = {"stage": "stage", "s": "seconds", "asked": "requests", "failed": "errors", "p50 ms": "p50_ms"}
-    columns |= {"p99 ms": "p99_ms", "pairs": "compared", "apart": "disagreement"}
+    columns = {"stage": "stage", "s": "seconds", "asked": "requests", "failed": "errors", "by us": "own_requests"}
+    columns |= {"p50 ms": "p50_ms", "p99 ms": "p99_ms", "pairs": "compared", "apart": "disagreement"}
     rows = [[stage.get(name) for name in columns.values()] for stage in record["stages"]]
     if rows:
         console.table(f"{record['product']}: the candidate", list(columns), rows)
+    if record["warning"]:
+        console.say(f"[yellow]few clients[/] {record['warning']}")
     console.say(f"{record['product']}: [bold]{record['verdict']}[/], version {record['version']} {record['reason']}")
 
 

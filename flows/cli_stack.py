@@ -12,14 +12,19 @@ app = typer.Typer()
 
 
 @app.command()
-def up(as_json: AsJson = False) -> None:
-    """Start Prefect, a worker, MLflow and serving of every live product on loopback, as one supervised group.
+def up(
+    is_open: Annotated[bool, typer.Option("--open", help="Services ask nobody for a key; loopback only.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start Prefect, a worker, MLflow and serving of every live product (HTTP and gRPC), as one supervised group.
+
+    It listens on loopback. What the services capture is shipped to the object store every minute.
 
     Example: roadworthy up
     """
     from flows.up import bring_up
 
-    addresses = bring_up(open_workshop())
+    addresses = bring_up(open_workshop(), is_open=is_open)
     if as_json:
         console.emit(addresses)
     else:
@@ -61,9 +66,8 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         console.emit(record)
         return
-    console.table(
-        "Programs", ["name", "state", "pid", "address"], [list(row.values())[:4] for row in record["programs"]]
-    )
+    rows = [[row["name"], row["state"], str(row["pid"] or ""), row["url"]] for row in record["programs"]]
+    console.table("Programs", ["name", "state", "pid", "address"], rows)
     console.table("Live", ["product", "version", "digest", "since"], [list(row.values()) for row in record["live"]])
 
 

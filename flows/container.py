@@ -16,6 +16,7 @@ from flows.workshop import Workshop
 from infra.atomic import write_atomic
 from infra.containers import USER_ID, Engine, Limits, Mount, Port, Run, give_to_container
 from infra.settings import ServiceSettings
+from services.quotas import is_loopback
 
 HTTP_PORT, GRPC_PORT = 3000, 3001
 INSIDE = "/run/roadworthy"
@@ -30,14 +31,17 @@ def container_command(
 
     port, grpc_port: on `host`; is_open: no keys are asked for, refused unless `host` is loopback
     """
-    settings = ServiceSettings()
+    settings, engine = ServiceSettings(), Engine.find(shop.home)
+    variables = _variables(settings, host, is_open=is_open)
+    if is_loopback(host) and "proxies" not in settings.model_fields_set:
+        variables["ROADWORTHY_SERVE_PROXIES"] = engine.gateway()  # only this machine's programs come from there
     grpc = [Port(GRPC_PORT, grpc_port, host)] if grpc_port else []
     run = Run(
         image.tag, name, ports=[Port(HTTP_PORT, port, host), *grpc], mounts=_mounts(shop, image.product),
-        environment=_variables(settings, host, is_open=is_open), limits=limits or Limits(),
+        environment=variables, limits=limits or Limits(),
     )  # fmt: skip
     hand_over(shop, settings)
-    return Engine.find(shop.home).run_command(run)
+    return engine.run_command(run)
 
 
 def publish_keys(shop: Workshop) -> Path:

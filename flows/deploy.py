@@ -25,13 +25,13 @@ from flows.deployed import (
 )
 from flows.live import live_model, live_products
 from flows.options import UsageError
+from flows.package import grpc_port_above
 from flows.workshop import Workshop
 from infra.deployments import DEPLOY, UNDEPLOY, Deployment, DeploymentError, Engine
 from infra.refs import ModelRef
 from infra.stack import StackError
 
 READY_S = 120.0
-GRPC_STEP = 1000  # a product's gRPC port is its port and so many
 
 
 def deploy(
@@ -58,8 +58,9 @@ def deploy(
     live = live_model(shop, product)
     place = port or default_port(shop, product)
     meant = Deployment(
-        product=product, engine=engine, host=shop.config.host, port=place, grpc_port=grpc_port or place + GRPC_STEP,
-        is_open=is_open, num_replicas=num_replicas, version=live.version, roll_out=new_attempt(),
+        product=product, engine=engine, host=shop.config.host, port=place,
+        grpc_port=grpc_port or grpc_port_above(place), is_open=is_open, num_replicas=num_replicas,
+        version=live.version, roll_out=new_attempt(),
     )  # fmt: skip
     meant = weighted(with_replicas(shop, meant, live), {live.version: FULL})
     records.begin(meant, DEPLOY, live.version, f"{num_replicas} × {engine} on port {place}")

@@ -24,6 +24,7 @@ from infra.stack import Stack
 from infra.supervise import Program
 from models.artifact import wire
 from models.artifact.manifest import GOLDEN_FILE
+from services.copies import MARK
 from services.router_client import RouterClient
 from services.router_config import Backend, CanaryGuard, RouterConfig, Shadow
 
@@ -159,7 +160,11 @@ def check(shop: Workshop, replica: Replica) -> float:
     golden = json.loads((parcel_folder(shop, replica.digest) / GOLDEN_FILE).read_bytes())
     try:
         answer = httpx.post(
-            f"{url}/predict", json=golden["request"], headers=dict(key_header(shop, url)), timeout=10.0, trust_env=False
+            f"{url}/predict",
+            json=golden["request"],
+            headers={**key_header(shop, url), MARK: "1"},
+            timeout=10.0,
+            trust_env=False,
         )
     except httpx.TransportError as error:
         raise DeploymentError(f"{replica.name}: expected the golden answer, got {error}") from error

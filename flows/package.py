@@ -39,6 +39,7 @@ from services.schemas import Release
 __all__ = ["answer", "live_model", "live_products", "package_live", "parcel_folder", "serve_live", "serving"]
 
 NUM_SHOWN = 8
+GRPC_STEP, LAST_PORT = 1000, 65535
 
 
 def package_live(shop: Workshop, product: str) -> BentoRef:
@@ -102,6 +103,13 @@ def serving(
     return serve_command(path, host, port, grpc_port), serve_environment(extra, path, shop.home / "bentoml")
 
 
+def grpc_port_above(port: int) -> int:
+    """The gRPC port that goes with an HTTP port: 1000 above it. Raises UsageError where there is none."""
+    if port + GRPC_STEP > LAST_PORT:
+        raise UsageError(f"port {port}: expected at most {LAST_PORT - GRPC_STEP}, gRPC listens {GRPC_STEP} above it")
+    return port + GRPC_STEP
+
+
 def service_variables(shop: Workshop, product: str, *, is_open: bool = False) -> dict[str, str]:
     """ROADWORTHY_SERVE_… of a service on this machine, where whoever starts it has not set them: keys, trust, audit."""
     wanted = {
@@ -138,11 +146,13 @@ def serve_live(
     """Become the service of what is live; returns only when it could not start."""
     bento = package_live(shop, product)
     host, port = host or shop.config.host, port or shop.config.serve_port
+    grpc_port = grpc_port or grpc_port_above(port)
     argv, extra = serving(shop, bento, host, port, grpc_port, is_open=is_open)
+    url = f"{'https' if ServiceSettings().tls_cert else 'http'}://{host}:{port}"
     if as_json:
-        console.emit({**bento.model_dump(), "url": f"http://{host}:{port}"})
+        console.emit({**bento.model_dump(), "url": url, "grpc": f"{host}:{grpc_port}"})
         sys.stdout.flush()
-    console.say(f"{product} version {bento.version} on http://{host}:{port} (Ctrl-C ends it)")
+    console.say(f"{product} version {bento.version} on {url}, gRPC on port {grpc_port} (Ctrl-C ends it)")
     os.execve(argv[0], argv, environment.child_environment(shop.config, **extra))  # noqa: S606 - a fixed command
 
 

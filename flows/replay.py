@@ -34,6 +34,7 @@ from infra import settings as environment
 from infra.ready import wait_for
 from infra.refs import ModelRef
 from infra.spool import Record
+from services.copies import MARK
 from services.router_diff import difference, read_numbers
 from services.router_guard import quantile
 
@@ -91,7 +92,7 @@ def replay(
 
 def judge(shop: Workshop, url: str, due: Sequence[Due], speed: float, limits: Limits) -> dict[str, Any]:
     """Errors, latency, disagreement of these requests at `url`; `reasons` why it is refused, none when it is not."""
-    results = asyncio.run(_ask_all(url, due, speed, dict(key_header(shop, url))))
+    results = asyncio.run(_ask_all(url, due, speed, {**key_header(shop, url), MARK: "1"}))
     num_errors = sum(one.status == 0 or one.status >= 500 for one in results)
     offs = [one.off for one in results if one.off is not None]
     mean = sum(offs) / len(offs) if offs else 0.0

@@ -5,7 +5,7 @@ roll-out that was killed is begun again by the next one, or ended by `rollback`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.progress import Progress
 from flows import console
 from flows.deploy import start
 from flows.deployed import FULL, check, deployments, new_attempt, replica_url, router, routing, weighted, with_replicas
+from flows.idle import fill_sample, warning_of
 from flows.options import UsageError
 from flows.registered import registered_version
 from flows.way_back import alone, back, stop_others, tell
@@ -65,6 +66,7 @@ class Attempt:
     record: Deployment
     bar: Progress
     stages: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def candidate(self) -> int:
@@ -75,7 +77,8 @@ def roll_out(shop: Workshop, product: str, version: int | None = None, plan: Pla
     """Put a registered version that passed its gates in the place of the deployed one; back again on a breach.
 
     1. record and ledger, 2. candidate replicas, ready, golden request, gate, 3. shadow, 4. canary, a share at a time,
-    5. live: the old replicas finish what they have and stay warm. Raises UsageError, PromotionRefused, DeploymentError.
+    each filled up to `min_requests` by golden requests where clients are too few, 5. live: the old replicas finish what
+    they have and stay warm. Raises UsageError, PromotionRefused, DeploymentError.
     """
     deployed = deployments(shop).read(product)
     ref = registered_version(shop, product, version)
@@ -99,8 +102,8 @@ def roll_out(shop: Workshop, product: str, version: int | None = None, plan: Pla
             raise
         except (RolledBackError, StackError, DeploymentError, RouterGoneError) as error:
             ended = back(shop, attempt.record, str(error))
-            return _record(ended, "rolled back", before, attempt.stages, time.monotonic() - began)
-    return _record(attempt.record, "live", before, attempt.stages, time.monotonic() - began)
+            return _record(ended, "rolled back", before, attempt.stages, time.monotonic() - began, attempt.warnings)
+    return _record(attempt.record, "live", before, attempt.stages, time.monotonic() - began, attempt.warnings)
 
 
 def _begin(shop: Workshop, deployed: Deployment, ref: ModelRef) -> Deployment:
@@ -170,6 +173,21 @@ def _dwell(attempt: Attempt, stage: str, seconds: float) -> None:
     attempt.stages.append(_stage(stage, time.monotonic() - began, first, status, group))
     if tripped := status.get("tripped"):
         raise RolledBackError(tripped["reason"])
+    _fill(attempt, attempt.stages[-1])
+
+
+def _fill(attempt: Attempt, stage: dict[str, Any]) -> None:
+    """Ask what clients left open of the stage's sample. Raises RolledBackError when the candidate does not stand it."""
+    num_missing = attempt.plan.min_requests - stage["requests"]
+    if num_missing <= 0:
+        return
+    record = attempt.record
+    stage["own_requests"] = num_missing
+    attempt.warnings.append(warning_of(stage, attempt.plan.min_requests))
+    guard = attempt.plan.guard(attempt.candidate, record.version)
+    candidate, stable = record.of(attempt.candidate), record.of(record.version)
+    if reason := fill_sample(attempt.shop, candidate, stable, guard, num_missing):
+        raise RolledBackError(reason)
 
 
 def _finish(attempt: Attempt, before: int) -> None:
@@ -209,6 +227,7 @@ def _stage(name: str, seconds: float, first: dict[str, Any], last: dict[str, Any
         "stage": name,
         "seconds": round(seconds, 2),
         "requests": max(0, now.get("requests", 0) - then.get("requests", 0)),  # a new router counts from nothing
+        "own_requests": 0,
         "errors": max(0, now.get("errors", 0) - then.get("errors", 0)),
         "p50_ms": now.get("p50_ms"),
         "p99_ms": now.get("p99_ms"),
@@ -218,8 +237,9 @@ def _stage(name: str, seconds: float, first: dict[str, Any], last: dict[str, Any
 
 
 def _record(
-    deployed: Deployment, verdict: str, before: int, stages: list[dict[str, Any]], seconds: float
-) -> dict[str, Any]:
+    deployed: Deployment, verdict: str, before: int, stages: list[dict[str, Any]], seconds: float,
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     return {
         "product": deployed.product,
         "verdict": verdict,
@@ -227,6 +247,7 @@ def _record(
         "before": before,
         "warm": deployed.warm,
         "reason": deployed.reason,
+        "warning": "; ".join(warnings),
         "stages": stages,
         "seconds": round(seconds, 2),
     }

@@ -1,24 +1,32 @@
 """Runs the local servers as one supervised group.
 
-They are Prefect with a worker, MLflow, and serving of every live product that has no deployment of its own.
+They are Prefect with a worker, MLflow, what ships captured predictions, and serving of every live product that has no
+deployment of its own.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from flows import console
+from flows.options import UsageError
 from flows.workshop import Workshop
 from infra.deployments import Deployments
 from infra.servers import address, servers
+from infra.settings import ServiceSettings
 from infra.stack import Stack
 from infra.supervise import Program
+from services.quotas import is_loopback
 
 
-def bring_up(shop: Workshop) -> list[dict[str, str]]:
-    """Start everything and wait until each is ready; returns the addresses."""
+def bring_up(shop: Workshop, *, is_open: bool = False) -> list[dict[str, str]]:
+    """Start everything and wait until each is ready; returns the addresses.
+
+    is_open: the services ask nobody for a key, on loopback only; raises UsageError elsewhere, StackError
+    """
+    from flows.capture import shipper
     from flows.schedules import worker
 
-    programs = [*servers(shop.config), worker(shop.config), *serving_programs(shop)]
+    programs = [*servers(shop.config), worker(shop.config), shipper(), *serving_programs(shop, is_open=is_open)]
     return [{"name": item.name, "url": item.url} for item in Stack(shop.config).up(programs, console.say)]
 
 
@@ -41,13 +49,15 @@ def programs(shop: Workshop) -> list[dict[str, Any]]:
     ]
 
 
-def serving_programs(shop: Workshop) -> list[Program]:
-    """One server for each live product, on `serve_port` and the ports after it, in the order of names.
+def serving_programs(shop: Workshop, *, is_open: bool = False) -> list[Program]:
+    """One server for each live product, on `serve_port` and the ports after it, in the order of names; gRPC 1000 above.
 
     What is deployed is left alone: it has a router, and replicas that are rolled out by their own commands.
     """
-    from flows.package import live_products, package_live, serving
+    from flows.package import grpc_port_above, live_products, package_live, serving
 
+    if is_open and not is_loopback(shop.config.host):
+        raise UsageError(f"--open: expected a loopback host, got {shop.config.host}; without keys nobody else may ask")
     found = []
     deployed = Deployments(shop.config, shop.ledger).products()
     for offset, product in enumerate(live_products(shop)):
@@ -55,8 +65,11 @@ def serving_programs(shop: Workshop) -> list[Program]:
             continue
         bento = package_live(shop, product)
         port = shop.config.serve_port + offset
-        argv, environment = serving(shop, bento, shop.config.host, port)
-        found.append(_program(f"serve-{product}", argv, environment, address(shop.config, port), port))
+        argv, environment = serving(shop, bento, shop.config.host, port, grpc_port_above(port), is_open=is_open)
+        url = address(shop.config, port)
+        if ServiceSettings().tls_cert:
+            url = url.replace("http://", "https://", 1)
+        found.append(_program(f"serve-{product}", argv, environment, url, port))
     return found
 
 

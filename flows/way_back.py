@@ -132,7 +132,8 @@ def stop_others(shop: Workshop, record: Deployment, gone: tuple[Replica, ...]) -
     """What the record does not name any more finishes its requests and ends; what it names runs."""
     router(shop, record.product).drain({one.name for one in gone})
     start(shop, record)
-    remove_containers(shop, record, gone)
+    kept = {one.name for one in (*record.replicas, *record.previous)}
+    remove_containers(shop, record, [one for one in gone if one.name not in kept])
 
 
 @contextmanager

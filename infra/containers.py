@@ -141,6 +141,14 @@ class Engine:
         """Names of all containers, running or not."""
         return self.ask("ps", "--all", "--format={{.Names}}").split()
 
+    def gateway(self) -> str:
+        """The address as which this machine reaches a container's published port, "" where it cannot be known."""
+        if self.name == "docker":
+            return self.ask("network", "inspect", "bridge", "--format={{(index .IPAM.Config 0).Gateway}}")
+        if os.geteuid() != 0:
+            return ""  # a network of the user's own, without one
+        return self.ask("network", "inspect", "podman", "--format={{(index .Subnets 0).Gateway}}")
+
     def images(self) -> list[str]:
         """`name:tag` of every image that has one."""
         return [

@@ -66,6 +66,7 @@ class ServiceSettings(BaseSettings):
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_jwks: str = Field(default="", description="the issuer's key set: a file or an https address")
+    proxies: str = Field(default="", description="comma-separated addresses whose X-Forwarded-For is believed")
     tls_cert: Path | None = None
     tls_key: Path | None = None
     signatures: Literal["required", "off"] = "required"

@@ -49,12 +49,12 @@ class Guard:
         *,
         is_open: bool = False,
         audit: Audit | None = None,
-        default_model: Callable[[], str] = str,
+        default_model: Callable[[str], str] = lambda _tenant: "",
         requests_per_minute: int = 0,
         strikes: Strikes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`default_model` names the model that a path without a name means; `is_open` lets everybody in."""
+        """`default_model` names the model that a tenant means who names none; `is_open` lets everybody in."""
         self._ring, self._tokens, self._is_open, self._audit = ring, tokens, is_open, audit
         self._default_model, self._per_minute, self._clock = default_model, requests_per_minute, clock
         self._strikes, self._quotas = strikes or Strikes(), Quotas()
@@ -66,14 +66,14 @@ class Guard:
 
         Raises Refusal 401, 403, 413, 429 or 503, after noting it in the audit trail.
         """
-        if not model and verb != "read":
-            model = self._default_model()
         grant = None
         try:
             if self._is_open:
                 return _anybody(header, verb)
-            credential = _credential(header)
-            grant = self._known(credential) or await self._find(credential, address)
+            grant = await self._found(header, address)
+            if not model and verb != "read":
+                # Who operates the service does so for all; everybody else means what his tenant gets.
+                model = self._default_model("" if verb == "operate" else grant.tenant)
             self._judge(grant, verb, model, num_bytes)
             if verb == "operate":
                 await self._announce(grant, model, address, route)
@@ -81,6 +81,22 @@ class Guard:
             self._note(refusal, grant, verb, model, address, route)
             raise
         return _guest(grant)
+
+    async def knock(self, header: Header, address: str, route: str) -> None:
+        """Refuse who has no valid key, before what he sends is waited for. Raises Refusal 401, 429 or 503."""
+        if self._is_open:
+            return
+        grant = None
+        try:
+            grant = await self._found(header, address)
+            self._check_valid(grant)
+        except Refusal as refusal:
+            self._note(refusal, grant, "", "", address, route)
+            raise
+
+    async def _found(self, header: Header, address: str) -> Grant:
+        credential = _credential(header)
+        return self._known(credential) or await self._find(credential, address)
 
     def _known(self, credential: str) -> Grant | None:
         if self._ring and credential.startswith(KEY_PREFIX):
@@ -110,9 +126,7 @@ class Guard:
 
     def _judge(self, grant: Grant, verb: Verb, model: str, num_bytes: int) -> None:
         """Refuse what this caller may not do, or not now."""
-        if grant.revoked or grant.ends <= self._clock():
-            got = "revoked" if grant.revoked else "expired"
-            raise Refusal(401, "the key is not accepted", "authorization", "a valid key or token", got, WRONG)
+        self._check_valid(grant)
         if not grant.allows(verb, model):
             may = ", ".join(sorted(f"{verb} {model}" for verb, model in grant.allowed)) or "nothing"
             raise Refusal(403, "the key does not allow this", "authorization", may, f"{verb} {model or '*'}"[:200])
@@ -121,6 +135,11 @@ class Guard:
         per_minute = grant.requests_per_minute or self._per_minute
         if per_minute and (wait_s := self._quotas.wait_s(grant.id, per_minute)):
             raise _later("the key's quota is used up", f"{per_minute} requests a minute", "one more", wait_s)
+
+    def _check_valid(self, grant: Grant) -> None:
+        if grant.revoked or grant.ends <= self._clock():
+            got = "revoked" if grant.revoked else "expired"
+            raise Refusal(401, "the key is not accepted", "authorization", "a valid key or token", got, WRONG)
 
     async def _announce(self, grant: Grant, model: str, address: str, route: str) -> None:
         """A privileged call is in the ledger before it is let through, or is not let through."""
@@ -144,7 +163,10 @@ class Guard:
 
 
 def open_guard(
-    settings: ServiceSettings, host: str, audit: Audit | None = None, default_model: Callable[[], str] = str
+    settings: ServiceSettings,
+    host: str,
+    audit: Audit | None = None,
+    default_model: Callable[[str], str] = lambda _tenant: "",
 ) -> Guard:
     """The guard that the settings ask for, for a service bound to `host`. Raises GuardError, or TokenError."""
     if settings.auth == "off":

@@ -47,6 +47,10 @@ class Refusal(Exception):  # noqa: N818 - an answer, not an error
         self.body = msgspec.json.encode(problem(what, where, expected, got))
         self.headers: Headers = [(b"content-type", b"application/json"), *headers]
 
+    def in_words(self) -> str:
+        """In one sentence, as the Open Inference Protocol wants its errors."""
+        return f"{self.where}: {self.what}: expected {self.expected}, got {self.got}"
+
 
 def problem(what: str, where: str, expected: str, got: str) -> dict[str, Any]:
     """The body of every answer that is not a prediction."""

@@ -6,6 +6,7 @@ Models, guard, protocols, capture and audit.
 """
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from services.answers import Application, Message, Receive, Scope, Send
 from services.app import DataPlane
 from services.audit import Audit
 from services.capture import Capture, open_capture
+from services.copies import MARK, is_copy
 from services.guard import GuardLayer, open_guard
 from services.host import Host
 from services.observe import Load, Metrics
@@ -23,6 +25,9 @@ from services.server import DRAIN_S
 
 if TYPE_CHECKING:
     from services.grpc_front import GrpcFront
+
+
+_COPY = MARK.encode()
 
 
 class Parts:
@@ -43,10 +48,10 @@ class Parts:
     async def start(self) -> None:
         """Open the models and listen for gRPC; raises OSError when that port is taken."""
         self._host.load()
-        for part in self._threads:
-            part.start()
         if self._grpc_front is not None:
             self.grpc_port = await self._grpc_front.start(self._grpc_address)
+        for part in self._threads:
+            part.start()
 
     async def drain(self) -> None:
         """Let the gRPC calls under way end, and take no more; again is harmless."""
@@ -54,10 +59,11 @@ class Parts:
             await self._grpc_front.stop(DRAIN_S)
 
     async def stop(self) -> None:
-        """Write what was captured and audited."""
-        await self.drain()
-        for part in self._threads:
-            await asyncio.to_thread(part.stop)
+        """Write what was captured and audited, whatever else fails on the way."""
+        async with AsyncExitStack() as ending:  # from the last to the first, and each though another raised
+            for part in self._threads:
+                ending.push_async_callback(asyncio.to_thread, part.stop)
+            await self.drain()
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ def assemble(
     metrics = Metrics(captured=capture.counts if capture else None)
     host = Host(folder, settings, metrics)
     audit = Audit(settings.audit_file) if settings.audit_file else None
-    guard = open_guard(settings, address, audit, default_model=lambda: host.default)
+    guard = open_guard(settings, address, audit, default_model=host.default_of)
     protocol_v2 = ProtocolV2(host, capture, metrics, settings.body_timeout_s)
     grpc_front = None
     if settings.grpc_port is not None:
@@ -106,6 +112,8 @@ def _watched(app: Application, parts: Parts) -> Application:
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
+            if any(name == _COPY for name, _ in scope["headers"]):
+                is_copy.set(True)  # for the task of this request
             await app(scope, receive, send)
             return
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from infra.settings import ServiceSettings
 from infra.spool import Made, Member, Record, SegmentWriter, Tensor, frame, num_bytes_in, tensor_of
 from services.answers import Caller
+from services.copies import is_copy
 from services.environment import digest, environment
 
 LOG = logging.getLogger("roadworthy.capture")
@@ -102,9 +103,9 @@ class Capture:
     def offer(
         self, served: Any, prediction_id: str, caller: Caller, protocol: str, inputs: Arrays, outputs: Arrays
     ) -> None:
-        """Take one answered prediction, or not. Never blocks or raises; the arrays must not change afterwards."""
+        """Take one answered prediction, or not; no copies. Never blocks or raises; the arrays must not change later."""
         now_s = self._clock()
-        if crc32(prediction_id.encode()) >= self._threshold or not self._take_token(now_s):
+        if is_copy.get() or crc32(prediction_id.encode()) >= self._threshold or not self._take_token(now_s):
             self._skipped += 1
             return
         num_bytes = sum([array.nbytes for array in inputs.values()]) + sum([array.nbytes for array in outputs.values()])

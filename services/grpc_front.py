@@ -7,7 +7,6 @@ instead of ours, and generated stubs would only stand in between. Health and ref
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -18,13 +17,14 @@ from infra.settings import ServiceSettings
 from models.artifact.checks import InputError
 from services import inference_pb2 as messages
 from services.answers import ANYBODY, Caller, Refusal, sortable_id
+from services.grpc_door import Door, address_of, header_of, tell
 from services.observe import Metrics
 from services.protocol_v2_frame import MAX_SMALL_BYTES, check_frame
 from services.protocol_v2_health import SERVICE as HEALTH_SERVICE
 from services.protocol_v2_health import Health
-from services.protocol_v2_infer import Capture, Inference, chosen, in_words, refused
+from services.protocol_v2_infer import Capture, Inference, chosen, refused
 from services.protocol_v2_messages import QUESTIONS, parsed, read_tensors, response_of
-from services.protocol_v2_status import Metadata, code_of, retry_metadata
+from services.protocol_v2_status import Metadata
 from services.protocol_v2_tensors import Reader
 from services.runtime import LOG
 
@@ -40,6 +40,10 @@ OPTIONS = (
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.http2.bdp_probe", 0),  # a call that waits to be taken up holds 64 kB of its message, and no more
 )
+
+# What needs no key, as /livez and /readyz need none.
+_OPEN_QUESTIONS = (name for name, (_, is_open, _) in QUESTIONS.items() if is_open)
+OPEN_METHODS = (f"/{HEALTH_SERVICE}/", "/grpc.reflection.", *(f"/{SERVICE}/{name}" for name in _OPEN_QUESTIONS))
 
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
 
@@ -61,9 +65,9 @@ class GrpcFront:
         host, _, port_text = address.rpartition(":")
         if ":" in host.strip("[]"):
             address = f"[{host.strip('[]')}]:{port_text}"  # IPv6
-        server = grpc.aio.server(
-            options=options, maximum_concurrent_rpcs=min(MAX_CALLS, self._settings.max_connections)
-        )
+        door = Door(self._guard, OPEN_METHODS, self._settings.body_timeout_s, self._metrics.answered)
+        max_calls = min(MAX_CALLS, self._settings.max_connections)
+        server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=max_calls)
         server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
         credentials = _credentials(self._settings)
@@ -129,7 +133,7 @@ class GrpcFront:
                 if (status := refusal.status) in (401, 403):
                     self._refuse(context, "ModelStreamInfer", refusal)
                     return
-                answer.error_message = in_words(refusal)
+                answer.error_message = refusal.in_words()
             self._metrics.answered(f"/{SERVICE}/ModelStreamInfer", status)
             yield answer.SerializeToString()
 
@@ -165,9 +169,11 @@ class GrpcFront:
     async def _infer(
         self, raw_request: bytes, context: Any, prediction_id: str, trailers: list[tuple[str, str]]
     ) -> messages.ModelInferResponse:
-        check_frame(raw_request)
+        model = check_frame(raw_request)
+        caller = await self._admit(context, "predict", model, len(raw_request), "ModelInfer")
         request = parsed(messages.ModelInferRequest, raw_request)
-        caller = await self._admit(context, "predict", request.model_name, len(raw_request), "ModelInfer")
+        if request.model_name != model:
+            raise Refusal(400, "not a message", "model_name", "one name, as text", "another one behind it")
         served = self._host.find(request.model_name, request.model_version, caller.tenant)
         trailers.append(("x-model-digest", served.release.parcel_digest))
         if len(raw_request) > served.release.max_body_bytes + ENVELOPE_BYTES:
@@ -182,29 +188,16 @@ class GrpcFront:
         return response_of(served.release, request, prediction_id, picked)
 
     async def _admit(self, context: Any, verb: str, model: str, num_bytes: int, method: str) -> Caller:
-        metadata = context.invocation_metadata() or ()
-
-        def header(wanted: str) -> str:
-            return next((str(value) for name, value in metadata if name == wanted), "")
-
+        header = header_of(context)
         if self._guard is None:
             return Caller(tenant=header("x-tenant"))
         route = f"/{SERVICE}/{method}"
-        caller: Caller = await self._guard.admit(header, verb, model, _address(context.peer()), num_bytes, route)
+        caller: Caller = await self._guard.admit(header, verb, model, address_of(context), num_bytes, route)
         return caller
 
     def _refuse(self, context: Any, method: str, refusal: Refusal, trailers: Metadata = ()) -> bytes:
-        """The refusal as the call's status, and the message that is then not sent.
-
-        `context.abort` would say it by raising, and its exception keeps the call, and the call the exception: a refused
-        message of 8 MB stayed until the garbage collector came by.
-        """
         self._metrics.answered(f"/{SERVICE}/{method}", refusal.status)
-        words = in_words(refusal)
-        context.set_code(code_of(refusal))
-        context.set_details(words)
-        context.set_trailing_metadata((*trailers, *retry_metadata(refusal, words)))
-        return b""
+        return tell(context, refusal, trailers)
 
 
 def _credentials(settings: ServiceSettings) -> Any:
@@ -213,8 +206,3 @@ def _credentials(settings: ServiceSettings) -> Any:
         return None
     pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
     return grpc.ssl_server_credentials([pair])
-
-
-def _address(peer: str) -> str:
-    """The address in gRPC's `ipv4:127.0.0.1:5000` or `ipv6:%5B::1%5D:5000`; what is left of other kinds."""
-    return unquote(peer.partition(":")[2].rpartition(":")[0]).strip("[]")

@@ -16,6 +16,7 @@ from infra.api_keys import Verb
 from services.admission import Guard, GuardError, Guest, open_guard, too_large
 from services.answers import CALLER, Application, Message, Receive, Refusal, Scope, Send, send_answer
 from services.quotas import is_loopback
+from services.schemas import PREDICT_PATHS
 
 __all__ = ["Guard", "GuardError", "GuardLayer", "Guest", "Target", "open_guard", "target"]
 
@@ -30,12 +31,17 @@ class Target(NamedTuple):
 
 VERB_OF: dict[str, Verb] = {"predict": "predict", "infer": "predict", "explain": "explain"}  # by a path's last word
 ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
-READ = frozenset({"/", "/metrics", "/docs.json", "/v2", "/healthz", "/schema.json"})
+READ = frozenset({"/", "/metrics", "/docs.json", "/v2", "/v2/repository/index", "/healthz", "/schema.json"})
+NAMED = READ | {*PREDICT_PATHS, "/explain", "/admin/swap"}  # every other path is a stranger's own words
+MAX_REMEMBERED = 256  # characters: a thousand paths of 64 kB would stay in memory for good
 
 
-@lru_cache(maxsize=1024)
 def target(path: str) -> Target:
     """Verb, model and route of a decoded path; what nobody knows is read, and answered 404 by who knows that."""
+    return _remembered(path) if len(path) <= MAX_REMEMBERED else _judged(path)
+
+
+def _judged(path: str) -> Target:
     if path in ALWAYS_OPEN:
         return Target(None, "", path)
     words = path.strip("/").split("/")
@@ -44,8 +50,10 @@ def target(path: str) -> Target:
     if names[:1] == ["models"] and len(names) > 1:
         head = "/v2/models/{model}" if words[0] == "v2" else "/models/{model}"
         return Target(verb, names[1], f"{head}/…/{words[-1]}" if words[-1] in VERB_OF else head)
-    known = verb != "read" or path in READ
-    return Target(verb, "", path[:64] if known else "other")
+    return Target(verb, "", path if path in NAMED else "other")
+
+
+_remembered = lru_cache(maxsize=1024)(_judged)
 
 
 class GuardLayer:
@@ -93,9 +101,8 @@ class GuardLayer:
 
     async def _refuse(self, refusal: Refusal, scope: Scope, send: Send, route: str) -> None:
         body = refusal.body
-        if scope["path"].startswith("/v2"):  # that protocol's error is one text
-            text = f"{refusal.what}: {refusal.where}: expected {refusal.expected}, got {refusal.got}"
-            body = msgspec.json.encode({"error": text})
+        if (scope["path"] + "/").startswith("/v2/"):  # that protocol's error is one text
+            body = msgspec.json.encode({"error": refusal.in_words()})
         if self._answered:
             self._answered(route, refusal.status)
         await send_answer(send, refusal.status, body, list(refusal.headers), with_body=scope["method"] != "HEAD")

@@ -6,6 +6,8 @@ A request finds its model in one immutable catalogue and keeps it to its end, so
 is not served: at start the process stays alive to say why on `/readyz`, and after a swap the old models stay.
 """
 
+import re
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from infra.keys import KeyFileError
 from infra.settings import ServiceSettings
 from models.artifact.ensemble import differences
 from models.artifact.signature import read_signed_file
@@ -34,6 +37,8 @@ from services.runtime import (
 from services.schemas import Overlay, ServicePlan
 
 MODELS_FOLDER, PLAN_FILE, PLAN_SIGNATURE = "models", "service.json", "service.sig"
+
+_FOLDERS = re.compile(r"(?<![\w.])/(?:[^\s/:,'\"]+/)+")  # in front of a file's name
 
 Versions = dict[str, Served]  # by version, newest last
 
@@ -76,13 +81,16 @@ class Host:
         self._metrics = metrics or Metrics()
         self._trust: Trust | None = None
         self._held: Catalogue | None = None
+        self._swapping = threading.Lock()  # of two at once the later one is served, with its own limits
         self.reason = "the parcel is not loaded yet"
         self.deadline_s = settings.deadline_ms / 1000
 
-    @property
-    def default(self) -> str:
-        """Name of the model that is meant where none is named; empty while nothing is served."""
-        return self._held.default if self._held else ""
+    def default_of(self, tenant: str) -> str:
+        """Name of the model that this tenant means where it names none; empty while nothing is served."""
+        if self._held is None:
+            return ""
+        overlay = self._held.tenants.get(tenant)
+        return (overlay and overlay.model) or self._held.default
 
     @property
     def served(self) -> Served | None:
@@ -96,7 +104,7 @@ class Host:
             self._trust = Trust.of(self._folder, self._settings)
             self._serve(self._opened(self._folder, self._trust))
         except Exception as error:  # the service edge: whatever a broken parcel raises, it must not be served
-            self.reason = f"{type(error).__name__}: {error}"
+            self.reason = _for_strangers(error)
             LOG.exception("refused to serve the parcel in %s", self._folder)
             return
         self.reason = ""
@@ -107,15 +115,16 @@ class Host:
 
         Raises RefusedParcelError when anything is not as released; then nothing changed.
         """
-        try:
-            trust = self._trust or Trust.of(self._folder, self._settings)
-            catalogue = self._opened(folder, trust)
-        except Exception as error:  # the service edge: as in `load`
-            LOG.exception("refused to swap to %s", folder)
-            raise RefusedParcelError(f"{type(error).__name__}: {error}") from error
-        self._trust, self._folder = trust, folder
-        self._serve(catalogue)
-        self.reason = ""
+        with self._swapping:
+            try:
+                trust = self._trust or Trust.of(self._folder, self._settings)
+                catalogue = self._opened(folder, trust)
+            except Exception as error:  # the service edge: as in `load`
+                LOG.exception("refused to swap to %s", folder)
+                raise RefusedParcelError(f"{type(error).__name__}: {error}") from error
+            self._trust, self._folder = trust, folder
+            self._serve(catalogue)
+            self.reason = ""
         LOG.info("swapped: %s", self._named())
 
     def find(self, name: str = "", version: str = "", tenant: str = "") -> Served:
@@ -126,8 +135,8 @@ class Host:
         overlay = held.tenants.get(tenant)
         if overlay is None:
             return _found(held, name, version)
-        if not name and not version:
-            name, version = overlay.model, overlay.version
+        if not name:
+            name, version = overlay.model, version or overlay.version
         served = _found(held, name, version)
         key = (tenant, served.release.product, str(served.release.version))
         return held.overlaid.get(key, served)
@@ -248,6 +257,12 @@ def _found(held: Catalogue, name: str, version: str) -> Served:
         known = ", ".join(held.models[name or held.default])
         raise Refusal(404, "unknown version", f"model {name or held.default}", f"one of {known}", version[:200])
     return served
+
+
+def _for_strangers(error: Exception) -> str:
+    """Why nothing is served, as `/readyz` tells anybody: no folder of this machine, no word of a key service."""
+    kind = type(error).__name__
+    return f"{kind}: see the log" if isinstance(error, KeyFileError) else f"{kind}: {_FOLDERS.sub('', str(error))}"
 
 
 def _plan(folder: Path, trust: Trust) -> ServicePlan:

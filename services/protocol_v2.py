@@ -41,7 +41,6 @@ from services.protocol_v2_infer import (
     Inference,
     Outputs,
     chosen,
-    in_words,
     is_ready,
     refused,
     repository,
@@ -111,7 +110,7 @@ class ProtocolV2:
                 status, body = self._inform(scope, route, model, version)
                 headers.append(_JSON)
         except Refusal as refusal:
-            status, body = refusal.status, orjson.dumps({"error": in_words(refusal)})
+            status, body = refusal.status, orjson.dumps({"error": refusal.in_words()})
             headers += refusal.headers
         self._metrics.answered(route, status)
         await send_answer(send, status, body, headers, with_body=scope["method"] != "HEAD")

@@ -10,28 +10,36 @@ from services.answers import Refusal
 
 MAX_FIELDS = 64  # of a request and of each tensor; an honest one has about ten
 MAX_TEXTS = 4_096  # elements of BYTES, and numbers sent one by one
+MAX_IN_ALL = 2 * MAX_TEXTS  # fields of the whole message: counting millions of them would stop the event loop
 MAX_SMALL_BYTES = 65_536  # of a field that is not numbers: names, shapes, parameters
-_INPUTS, _RAW_CONTENTS = 5, 7  # of ModelInferRequest
+_MODEL_NAME, _INPUTS, _RAW_CONTENTS = 1, 5, 7  # of ModelInferRequest
 _CONTENTS = 5  # of InferInputTensor
 _FLOATS = (6, 7)  # of InferTensorContents; as large in memory as on the wire
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-def check_frame(message: bytes) -> None:
-    """Raises Refusal 400 for what is no message, 413 for one that would be much larger in memory."""
-    for field, start, end in _fields(message, 0, len(message), MAX_FIELDS, "request"):
+def check_frame(message: bytes) -> str:
+    """The name of the model that is asked for, by which the guard judges before protobuf sees a byte.
+
+    Raises Refusal 400 for what is no message, 413 for one that would be much larger in memory.
+    """
+    frame, name = _Frame(message), b""
+    for field, start, end in frame.fields(0, len(message), MAX_FIELDS, "request"):
         if field == _INPUTS:
-            _check_tensor(message, start, end)
+            _check_tensor(frame, start, end)
         elif field != _RAW_CONTENTS:
             _check_small(start, end, "request")
+        if field == _MODEL_NAME:
+            name = message[start:end]  # the last one counts
+    return name.decode("utf-8", "replace")
 
 
-def _check_tensor(message: bytes, first: int, last: int) -> None:
-    for field, start, end in _fields(message, first, last, MAX_FIELDS, "inputs"):
+def _check_tensor(frame: "_Frame", first: int, last: int) -> None:
+    for field, start, end in frame.fields(first, last, MAX_FIELDS, "inputs"):
         if field != _CONTENTS:
             _check_small(start, end, "inputs")
             continue
-        for kind, begin, stop in _fields(message, start, end, MAX_TEXTS, "contents"):
+        for kind, begin, stop in frame.fields(start, end, MAX_TEXTS, "contents"):
             if kind not in _FLOATS:
                 _check_small(begin, stop, "contents")
 
@@ -41,27 +49,34 @@ def _check_small(start: int, end: int, where: str) -> None:
         raise Refusal(413, "a field is too large", where, f"at most {MAX_SMALL_BYTES} bytes", f"{end - start} bytes")
 
 
-def _fields(message: bytes, position: int, end: int, most: int, where: str) -> Iterator[tuple[int, int, int]]:
-    """Number, start and end of each field between `position` and `end`."""
-    num_fields = 0
-    while position < end:
-        num_fields += 1
-        if num_fields > most:
-            raise Refusal(413, "too many fields", where, f"at most {most}", "more of them")
-        tag, position = _varint(message, position, end)
-        kind, start = tag & 7, position
-        if kind == _LENGTH:
-            length, start = _varint(message, position, end)
-            position = start + length
-        elif kind == _VARINT:
-            _, position = _varint(message, position, end)
-        elif kind in (_FIXED64, _FIXED32):
-            position += 8 if kind == _FIXED64 else 4
-        else:
-            raise _not_a_message(message)
-        if position > end:
-            raise _not_a_message(message)
-        yield tag >> 3, start, position
+class _Frame:
+    """A message, and how many fields were found in it so far."""
+
+    def __init__(self, message: bytes) -> None:
+        self._message, self._num_fields = message, 0
+
+    def fields(self, position: int, end: int, most: int, where: str) -> Iterator[tuple[int, int, int]]:
+        """Number, start and end of each field between `position` and `end`."""
+        message, num_fields = self._message, 0
+        while position < end:
+            num_fields += 1
+            self._num_fields += 1
+            if num_fields > most or self._num_fields > MAX_IN_ALL:
+                raise Refusal(413, "too many fields", where, f"at most {most}, {MAX_IN_ALL} in all", "more of them")
+            tag, position = _varint(message, position, end)
+            kind, start = tag & 7, position
+            if kind == _LENGTH:
+                length, start = _varint(message, position, end)
+                position = start + length
+            elif kind == _VARINT:
+                _, position = _varint(message, position, end)
+            elif kind in (_FIXED64, _FIXED32):
+                position += 8 if kind == _FIXED64 else 4
+            else:
+                raise _not_a_message(message)
+            if position > end:
+                raise _not_a_message(message)
+            yield tag >> 3, start, position
 
 
 def _varint(message: bytes, position: int, end: int) -> tuple[int, int]:

@@ -101,11 +101,6 @@ def repository(host: "Host") -> list[Index]:
     return [Index(name, version) for name, versions in host.names().items() for version in versions]
 
 
-def in_words(refusal: Refusal) -> str:
-    """A refusal in one sentence, as this protocol's errors are."""
-    return f"{refusal.where}: {refusal.what}: expected {refusal.expected}, got {refusal.got}"
-
-
 def refused(error: InputError) -> Refusal:
     """A broken contract is status 400 in this protocol."""
     return Refusal(400, error.what, error.where, error.expected, error.got)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact.checks import InputError, sizes, to_array
+from models.artifact.checks import InputError, check_count, sizes, to_array
 from models.artifact.manifest import Manifest
 from models.artifact.tensors import Spec, check_declared, input_specs
 
@@ -67,8 +67,8 @@ class Reader:
 
     def json(self, name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) -> None:
         """A tensor as JSON, flat or nested like its shape; null is a missing FP32."""
-        self.declare(name, datatype, shape)
         where = f"{name}.data"
+        check_count(data, 2 * self.declare(name, datatype, shape) + 16, where)  # a text may hold a comma of its own
         array = _from_json(datatype, data, where)
         if array.shape != tuple(shape) and array.shape != (num_elements := int(np.prod(shape)),):
             raise InputError("wrong shape", where, f"{sizes(shape)} or [{num_elements}]", sizes(array.shape))

@@ -94,3 +94,27 @@ def is_loopback(address: str) -> bool:
         return False
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed).is_loopback
+
+
+class Proxies:
+    """Who may say for whom it asks: this machine, and the addresses and networks that are named."""
+
+    def __init__(self, named: str = "") -> None:
+        """`named` is comma-separated; raises ValueError for one that is neither address nor network."""
+        self._networks = [ipaddress.ip_network(one.strip(), strict=False) for one in named.split(",") if one.strip()]
+
+    def believed(self, address: str) -> bool:
+        """Whether `X-Forwarded-For` from there is taken for the truth."""
+        if is_loopback(address):
+            return True
+        try:  # the library says by raising that it is none
+            parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+    def client(self, address: str, forwarded: str) -> str:
+        """Who asks: what the last proxy says, where it is believed; else who is at the other end."""
+        if not forwarded or not self.believed(address):
+            return address
+        return forwarded.rpartition(",")[2].strip()[:64] or address

@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 
 from infra.settings import ServiceSettings
 from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, read_body, send_answer
+from services.copies import MARK
 from services.observe import CONTENT_TYPE, Load
 from services.router_config import SOCKET, RouterConfigError
 from services.router_forward import Ask, Reply
@@ -37,6 +38,7 @@ LOOPBACK = ("127.0.0.1", "::1")
 _HOP = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect content-length".split()
 )
+_OURS = (b"x-forwarded-for", MARK.encode())  # for the router to say
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
@@ -122,7 +124,7 @@ def _ask(scope: Scope, body: bytes, sticky: bytes) -> Ask:
         target += "?" + bytes(scope["query_string"]).decode("latin-1")
     headers: CIMultiDict[str] = CIMultiDict()
     for name, value in scope["headers"]:
-        if name not in _HOP and name != b"x-forwarded-for":
+        if name not in _HOP and name not in _OURS:
             headers.add(name.decode("latin-1"), value.decode("latin-1"))
     address = scope["client"][0] if scope.get("client") else ""
     headers["X-Forwarded-For"] = address

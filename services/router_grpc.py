@@ -13,11 +13,14 @@ import grpc
 import grpc.aio
 
 from infra.settings import ServiceSettings
+from services.copies import MARK
+from services.grpc_door import address_of
 from services.router_guard import Watch
 from services.router_pool import CHECK_AGAIN_S, GRPC_OPTIONS, Pool, Upstream
 
 STREAMS = ("/grpc.reflection.", "/grpc.health.v1.Health/Watch")
 _OWN = ("grpc-", ":", "user-agent", "content-type", "te")  # metadata of one connection, not of the call
+_OURS = ("x-forwarded-for", MARK)  # for the router to say
 _FAULTS = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -35,7 +38,7 @@ class Passthrough(grpc.GenericRpcHandler):  # type: ignore[misc]
         return grpc.unary_unary_rpc_method_handler(partial(self._answer, details.method))
 
     async def _answer(self, method: str, request: bytes, context: Any) -> bytes:
-        metadata = _forwarded(context.invocation_metadata())
+        metadata = _asked(context)
         deadline = time.monotonic() + self._pool.config.wait_s
         avoiding: set[str] = set()
         while True:
@@ -72,7 +75,7 @@ class Passthrough(grpc.GenericRpcHandler):  # type: ignore[misc]
             self._watch.answered(upstream.backend.group, time.monotonic() - began, failed)
 
     async def _stream(self, method: str, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        metadata = _forwarded(context.invocation_metadata())
+        metadata = _asked(context)
         upstream = await self._choose(metadata, set(), time.monotonic() + self._pool.config.wait_s, context)
         try:
             async for answer in upstream.channel.stream_stream(method)(requests, metadata=metadata):
@@ -126,6 +129,12 @@ async def start_grpc(pool: Pool, watch: Watch, settings: ServiceSettings, host: 
 def _is_gone(error: grpc.aio.AioRpcError) -> bool:
     """Whether nobody answered; a replica that is only busy says so with metadata of its own."""
     return error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata()
+
+
+def _asked(context: Any) -> Metadata:
+    """The client's metadata, and who it is; what it says of that itself, or of being a copy, is not passed on."""
+    passed = (pair for pair in _forwarded(context.invocation_metadata()) if pair[0] not in _OURS)
+    return (*passed, ("x-forwarded-for", address_of(context)))
 
 
 def _forwarded(metadata: Any) -> Metadata:

@@ -8,6 +8,7 @@ import logging
 import random
 from dataclasses import dataclass, replace
 
+from services.copies import MARK
 from services.router_diff import disagreement
 from services.router_forward import Ask, BrokenOffError, Forwarder, Reply
 from services.router_guard import Watch
@@ -15,7 +16,6 @@ from services.router_pool import Pool
 
 LOG = logging.getLogger("roadworthy.router")
 MAX_COPIES, MAX_BYTES, NUM_SENDERS = 256, 32_000_000, 4
-MARK = "X-Roadworthy-Shadow"  # so that a replica can tell a copy from a request
 _PREDICTS = ("/predict", "/infer")
 
 

@@ -196,11 +196,11 @@ class Server(uvicorn.Server):
             self.announce(self.servers[0].sockets[0].getsockname()[1])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain HTTP, and beside it what `draining` drains."""
-        if self.draining is None:
-            await super().shutdown(sockets)
-        else:
-            await asyncio.gather(super().shutdown(sockets), self.draining())
+        """Drain HTTP, and beside it what `draining` drains; one that fails does not cut the other short."""
+        beside = [self.draining()] if self.draining else []
+        for failure in await asyncio.gather(super().shutdown(sockets), *beside, return_exceptions=True):
+            if failure is not None:
+                raise failure
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain; the signal is not raised again afterwards, as uvicorn would, since that is no failure."""

@@ -1,5 +1,6 @@
 """A real S3 server, SeaweedFS, on free loopback ports, and stores to test with."""
 
+import gc
 import os
 import secrets
 import signal
@@ -21,6 +22,17 @@ from infra.settings import TELEMETRY_OFF, Settings
 # This process too is quiet and leaves nothing in the user's own folders; set before another conftest imports a library.
 _HOME = tempfile.mkdtemp(prefix="roadworthy-tests-")
 os.environ.update({**TELEMETRY_OFF, "PREFECT_HOME": f"{_HOME}/prefect", "MPLCONFIGDIR": f"{_HOME}/matplotlib"})
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices here are small, and idle threads spin
+gc.disable()  # until every library is imported: a quarter of the start, and of many tests, was counting their objects
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays; only what tests make is searched for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+    gc.enable()
+
 
 SERVERS = ("master", "volume", "filer", "s3")
 BUCKET = "roadworthy-test"

@@ -58,6 +58,12 @@ def sizes(shape: Sequence[int]) -> str:
     return "".join(f"[{size}]" for size in shape)
 
 
+def check_count(payload: bytes | memoryview, most: int, where: str, separator: bytes = b",") -> None:
+    """Refuse a text of far more values than fit, before it is read: each would be forty times its byte in memory."""
+    if len(payload) > most and (count := bytes(payload).count(separator)) > most:
+        raise InputError("too many values", where, f"at most {most}", f"{count}")
+
+
 def check_batch(manifest: Manifest, num_items: int, where: str) -> None:
     """Between one item and `max_batch` of them."""
     if not 1 <= num_items <= manifest.max_batch:

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import tensors, wire
-from models.artifact.checks import InputError, check_batch, check_time, check_window
+from models.artifact.checks import InputError, check_batch, check_count, check_time, check_window
 from models.artifact.manifest import Manifest
 
 TIME, NODE, WINDOW, VALUE = "time", "node", "window", "value"
 NO_VALUE = ("", "na", "n/a", "nan", "null", "none", "-", "--")  # as in training
 _NUM_NAMED = 8
+_NUM_LABELS = 3  # columns of a long table beside its readings
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def read_csv(manifest: Manifest, body: bytes) -> Table:
     try:  # the csv module and the decoder say what is wrong by raising; a client needs it as an InputError
         text = body.decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
+        num_readings = manifest.max_batch * manifest.past_steps * len(manifest.nodes)
+        check_count(body, num_readings * (len(manifest.channels) + _NUM_LABELS), "table", separator.encode())
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
             rows.append(row)
             check_size(manifest, [name.strip() for name in rows[0]], len(rows) - 1)

@@ -38,7 +38,9 @@ def values(content: bytes, column: Column, max_bytes: int) -> list[Any]:
 
 def _chunk(content: bytes, column: Column, chunk: Chunk, max_bytes: int) -> tuple[list[Any], int]:
     """The cells of a chunk, and how many bytes may still come."""
-    reader, dictionary = Thrift(content[: chunk.stop], chunk.start), None
+    if not chunk.num_values:
+        return [], max_bytes
+    reader, dictionary = Thrift(memoryview(content)[: chunk.stop], chunk.start), None
     cells: list[Any] = []
     while reader.at < chunk.stop:
         page = reader.structure()
@@ -51,10 +53,15 @@ def _chunk(content: bytes, column: Column, chunk: Chunk, max_bytes: int) -> tupl
         if reader.at > chunk.stop:
             raise FooterError("a page larger than its column")
         if isinstance(page.get(_DICTIONARY), dict):
+            if dictionary is not None:
+                raise FooterError("two dictionaries for one column")
             count = _count(page[_DICTIONARY], chunk.num_values)
             dictionary = _plain(column, unpacked(chunk.codec, body, size), count)
         else:
-            cells += _page(page, column, chunk, body, size, dictionary)
+            part = _page(page, column, chunk, body, size, dictionary)
+            if not part:  # a body could hold a million of them, and every column could point at all of these
+                raise FooterError("a page without values")
+            cells += part
     if len(cells) != chunk.num_values:
         raise FooterError(f"{len(cells)} values where {chunk.num_values} are said to be")
     return cells, max_bytes

@@ -18,7 +18,7 @@ class ThriftError(ValueError):
 class Thrift:
     """A reader of Thrift's compact protocol over some bytes; raises ThriftError past their end."""
 
-    def __init__(self, content: bytes, at: int = 0) -> None:
+    def __init__(self, content: bytes | memoryview, at: int = 0) -> None:
         self.content, self.at = content, at
 
     def byte(self) -> int:

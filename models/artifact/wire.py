@@ -6,6 +6,7 @@ forecast: `{"data": {"time": "2024-05-31T17:45:00", "values": [T][N][C], "nodes"
 classify: `{"data": [C][H][W]}`, `[H][W]` where there is one channel, or a list of either; pixels in their range.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -16,13 +17,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from models.artifact.checks import InputError, check_batch, check_images, check_time, check_window
+from models.artifact.checks import InputError, check_batch, check_count, check_images, check_time, check_window
 from models.artifact.manifest import Manifest
 from models.artifact.tensors import outputs as named_outputs
 from models.artifact.writer import Writer
 
 __all__ = ["InputError", "Request", "answer", "build_request", "numbers", "parse_request"]
 
+_NUM_OTHERS = 16  # commas of an item that are not between its numbers or its nodes, and some to spare
 _Reading = float | None
 _Step = list[_Reading | list[_Reading]]  # [N] or [N][C]
 _Image = list[list[float | list[float | list[float]]]]  # [H][W], [C][H][W], [B][H][W] or [B][C][H][W]
@@ -58,6 +60,8 @@ class _ClassifyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 def parse_request(manifest: Manifest, payload: bytes) -> Request:
     """The checked inputs of a JSON body; raises InputError."""
+    size = math.prod(manifest.image_shape or (manifest.past_steps + 1, len(manifest.nodes), len(manifest.channels)))
+    check_count(payload, manifest.max_batch * (size + _NUM_OTHERS), "body")
     if manifest.task == "forecast":
         return _parse_forecast(manifest, _decode(payload, _ForecastBody))
     images, is_list = check_images(manifest, _decode(payload, _ClassifyBody).data, "data")

@@ -3,6 +3,7 @@
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ SOURCES = sorted(
 ALL = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "bench").rglob("*.py"))]
 
 
+@cache
 def code(path: Path) -> str:
     """The file without comments and strings."""
     with path.open("rb") as file:

@@ -52,7 +52,9 @@ def test_containers_are_swapped_and_killed_without_a_failed_request(shop: Worksh
         until(lambda: (router(shop, "tiny").status() or {})["backends"][0]["ready"])
         before = seen.total()
         until(lambda: seen.total() > before + 20)
+        warm = engine.inspect("roadworthy-tiny-v1-0")["State"]["Pid"]
         assert roll_out(shop, "tiny", 2, QUICK)["verdict"] == "live"
+        assert engine.inspect("roadworthy-tiny-v1-0")["State"]["Pid"] == warm  # what is kept warm is not started anew
         until(lambda: seen[200, "tiny/2"] > 20)
         assert roll_back(shop, "tiny")["deployment"]["was_warm"]
     assert deployments(shop).read("tiny").version == 1

@@ -104,12 +104,19 @@ def test_the_served_champion_answers_and_refuses(road: Any) -> None:
         assert answered["units"] == "km/h"
         assert answered["model_version"] == "ring/1"
         assert answered["prediction_id"]
-        wrong = httpx.post(f"{url}/predict", json={"data": [[1.0, 2.0]], "time": "2024-05-29T10:00:00"})
+        body = {"data": [[1.0, 2.0]], "time": "2024-05-29T10:00:00"}
+        assert httpx.post(f"{url}/predict", json=body).status_code == 401
+        key = road.ask("key", "create", "journey", "--models", "ring")["key"]
+        wrong = httpx.post(f"{url}/predict", json=body, headers={"x-api-key": key})
         assert wrong.status_code == 422
         assert "expected" in wrong.text
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(timeout=30)
+    again = road.ask("reproduce", answered["prediction_id"])
+    assert (again["verdict"], again["data"]["present"]) == ("equal", True)
+    assert road.ask("audit", "verify")["ok"]
+    assert road.ask("verify", "ring")["verified"]
 
 
 def test_killed_in_the_middle_of_training_it_goes_on_and_promotes_once(road: Any) -> None:

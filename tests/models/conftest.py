@@ -1,17 +1,26 @@
 """Small real data sets as samples, for families, training and compression."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models import recipe
+from models.artifact.export import export
 from models.catalog import FamilyCard
 from models.data.batches import ImageSamples, Samples
+from models.data.card import Contract, DatasetCard
 from models.data.scaling import Scaler, fit_scaler
 from models.data.series import Images, Series
 from models.data.shape import ForecastShape, ImageShape
 from models.data.windows import windows
+from models.recipe import TrainRecipe
+from models.training.build import build_network
+from models.training.loop import train
+from models.training.objective import TaskLoss
 
 
 @dataclass(frozen=True)
@@ -61,3 +70,32 @@ def tiny(request: pytest.FixtureRequest, traffic: Tiny, digits: Tiny) -> Tiny:
     """The data for the `card` of a parametrised test."""
     card: FamilyCard = request.getfixturevalue("card")
     return traffic if card.task == "forecast" else digits
+
+
+def data_card(task: str) -> DatasetCard:
+    return DatasetCard(name="x", task=task, title="x", source="x", licence="x", contract=Contract())
+
+
+def one_epoch(card: FamilyCard) -> TrainRecipe:
+    settings = {"train.num_epochs": 1, "train.batch_size": 64}
+    return recipe.build(f"{card.task}/{card.name}", data_card(card.task), settings).train
+
+
+@pytest.fixture(scope="session")
+def exported(traffic: Tiny, digits: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Callable[[FamilyCard], Path]:
+    """exported(card) -> the graph of its student, or of a baseline, after an epoch. An export costs a second: once."""
+    graphs: dict[str, Path] = {}
+
+    def graph(card: FamilyCard) -> Path:
+        if card.name not in graphs:
+            tiny, folder = traffic if card.task == "forecast" else digits, tmp_path_factory.mktemp(card.name)
+            network = build_network(card, tiny.shape, card.student or card.config(), tiny.scaler, seed=1)
+            train_recipe = one_epoch(card)
+            objective = TaskLoss(card.task, train_recipe.loss, tiny.scaler)
+            list(train(network, objective, tiny.train, tiny.val, train_recipe, folder / "run"))
+            inputs = tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs
+            export(network, inputs, folder / "model.onnx")  # refuses where batches of 1, 2, 7 or 64 differ from eager
+            graphs[card.name] = folder / "model.onnx"
+        return graphs[card.name]
+
+    return graph

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -17,12 +18,12 @@ SERVED_LIBRARIES = {
 }  # fmt: skip
 
 
+@cache
 def libraries(path: Path) -> set[str]:
     """Top-level packages that a file imports."""
-    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    names = [alias.name for node in tree if isinstance(node, ast.Import) for alias in node.names]
-    tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    names += [node.module for node in tree if isinstance(node, ast.ImportFrom) and node.module]
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
     return {name.partition(".")[0] for name in names}
 
 

@@ -80,7 +80,7 @@ def test_everything_documented_survives_schemathesis(opened: Application) -> Non
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
 
             @settings(
-                max_examples=12, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+                max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
             )
             @given(case=operation.as_strategy(generation_mode=mode))
             def check(case: Any) -> None:
@@ -231,7 +231,7 @@ def test_a_key_of_one_model_reads_no_other(served_folder: Callable[[str], Path],
     file = KeyFile(tmp_path / "keys" / "api_keys.json")
     record, key = issue("a", ["predict", "read"], datetime.now(UTC), models=["other"])
     file.add(record)
-    app = application(served_folder("forecast"), Guard(KeyRing(file.path), default_model=lambda: "tiny"))
+    app = application(served_folder("forecast"), Guard(KeyRing(file.path), default_model=lambda _: "tiny"))
     headers = {"x-api-key": key}
     asked = [
         ("POST", "/predict"),

@@ -93,7 +93,7 @@ def shaped(*shape: int) -> bytes:
     return bytes(request.SerializeToString())
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=mangled() | strange() | st.binary(max_size=40))
 @example(raw=b"")
 @example(raw=shaped(2**40))
@@ -137,7 +137,7 @@ def test_bytes_that_are_no_message_are_the_callers_error(case: str, send: Send) 
     assert send(BROKEN[case]) == "INVALID_ARGUMENT"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(raw=strange())
 def test_every_message_that_protobuf_writes_passes_the_frame(raw: bytes) -> None:
     check_frame(raw)

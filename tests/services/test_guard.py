@@ -41,7 +41,7 @@ class House:
         self.audit = Audit(folder / "audit" / "audit.jsonl")
         self.strikes = Strikes(clock=lambda: 1000.0)
         self.guard = Guard(
-            KeyRing(self.file.path), audit=self.audit, default_model=lambda: "freeway", strikes=self.strikes, **settings
+            KeyRing(self.file.path), audit=self.audit, default_model=lambda _: "freeway", strikes=self.strikes, **settings
         )
         self.client: tuple[str, int] = ("192.0.2.7", 1234)
 

@@ -58,7 +58,7 @@ def forecast(served: Served) -> Any:
 
 def test_models_are_found_by_name_and_version(folder: Path) -> None:
     host = opened(folder)
-    assert host.names() == {"images": ["1"], "other": ["1"], "tiny": ["3", "4"]} and host.default == "tiny"
+    assert host.names() == {"images": ["1"], "other": ["1"], "tiny": ["3", "4"]} and host.default_of("") == "tiny"
     asked = [("", ""), ("tiny", ""), ("tiny", "3"), ("tiny", "4"), ("", "4"), ("other", "")]
     found = [host.find(*one).model_version for one in asked]
     assert found == ["tiny/3", "tiny/3", "tiny/3", "tiny/4", "tiny/4", "other/1"]

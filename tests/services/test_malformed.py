@@ -109,7 +109,7 @@ def test_graphs_that_only_the_golden_request_can_find_out(
 ) -> None:
     folder = served_folder(task)
     whole = (folder / "parcel" / "model.onnx").read_bytes()
-    for number, content in enumerate(broken(whole, 200)):
+    for number, content in enumerate(broken(whole, 100)):
         released_anew(folder, tmp_path / "broken" / f"{number:03}", content)
     num_tried = len(list((tmp_path / "broken").iterdir()))
     assert try_each(tmp_path / "broken") < num_tried / 2  # those that are served answer the golden request

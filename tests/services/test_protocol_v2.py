@@ -264,7 +264,7 @@ def test_large_and_encoded_bodies_are_refused(forecast: Ask) -> None:
     assert response.status_code == 415 and "identity" in error(response)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_that_strangers_send_is_more_than_refused(forecast: Ask, data: st.DataObject) -> None:
     whole = binary(*PARTS)
@@ -284,7 +284,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     field=st.sampled_from(["name", "datatype", "shape", "data", "parameters"]),
     value=_JSON,

@@ -70,7 +70,7 @@ def test_every_type_is_read_as_pyarrow_reads_it(codec: str, version: str, dictio
     assert read(content) == expected(one)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.integers(1, 700), st.integers(0, 99), st.sampled_from([64, 4_096, BIG]))
 def test_any_length_and_any_size_of_page(num_rows: int, seed: int, page: int) -> None:
     one = table(num_rows, seed)

@@ -31,7 +31,7 @@ from models.artifact.signature import (
 )
 
 CONTENTS = {"manifest.json": b"{not even json", "model.onnx": b"\x08\x0a" * 40, "more/card.md": b"# a card\n"}
-MANY = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,15 @@ import pytest
 import torch
 
 from models import catalog, recipe
-from models.artifact.export import export
 from models.catalog import FamilyCard, FamilyConfig
 from models.compression.pruning import Prunable
 from models.compression.quantisation import quantise
 from models.data.batches import batches
-from models.data.card import Contract, DatasetCard
-from models.recipe import TrainRecipe
 from models.training.build import build_network, example_inputs
 from models.training.closed_form import is_closed_form
 from models.training.loop import train
 from models.training.objective import TaskLoss
+from tests.models.conftest import data_card, one_epoch
 
 CARDS = [pytest.param(card, id=name) for name, card in sorted(catalog.families().items())]
 CONFIGS = [
@@ -28,15 +26,6 @@ CONFIGS = [
     for kind, config in (("teacher", card.config()), ("student", card.student))
     if config is not None
 ]
-
-
-def data_card(task: str) -> DatasetCard:
-    return DatasetCard(name="x", task=task, title="x", source="x", licence="x", contract=Contract())
-
-
-def one_epoch(card: FamilyCard) -> TrainRecipe:
-    settings = {"train.num_epochs": 1, "train.batch_size": 64}
-    return recipe.build(f"{card.task}/{card.name}", data_card(card.task), settings).train
 
 
 @pytest.mark.parametrize("card", CARDS)
@@ -90,21 +79,17 @@ def test_seed_decides_the_weights(card, tiny):
 
 
 @pytest.mark.parametrize("card", CARDS)
-def test_is_exported_with_parity_and_a_network_survives_int8(card, tiny, tmp_path: Path):
-    network = build_network(card, tiny.shape, card.student or card.config(), tiny.scaler, seed=1)
-    train_recipe = one_epoch(card)
-    objective = TaskLoss(card.task, train_recipe.loss, tiny.scaler)
-    list(train(network, objective, tiny.train, tiny.val, train_recipe, tmp_path / "run"))
-    inputs = tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs
-    export(network, inputs, tmp_path / "model.onnx")  # refuses where batches of 1, 2, 7 or 64 differ from eager
+def test_is_exported_with_parity_and_a_network_survives_int8(card, tiny, exported, tmp_path: Path):
+    graph, int8 = exported(card), tmp_path / "int8.onnx"
     if card.is_baseline:
         return
-    quantise(tmp_path / "model.onnx", tmp_path / "int8.onnx", (batch.inputs for batch in batches(tiny.train, 64)))
-    assert (tmp_path / "int8.onnx").stat().st_size < 0.75 * (tmp_path / "model.onnx").stat().st_size
-    exact, rounded = (answer(tmp_path / name, inputs) for name in ("model.onnx", "int8.onnx"))
+    quantise(graph, int8, (batch.inputs for batch in batches(tiny.train, 64)))
+    assert int8.stat().st_size < 0.75 * graph.stat().st_size
+    inputs = tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs
+    exact, rounded = answer(graph, inputs), answer(int8, inputs)
     assert np.abs(exact - rounded).mean() < 0.1 * exact.std()
     one = {name: array[:1] for name, array in inputs.items()}
-    assert answer(tmp_path / "int8.onnx", one) == pytest.approx(rounded[:1], rel=1e-3, abs=1e-3)
+    assert answer(int8, one) == pytest.approx(rounded[:1], rel=1e-3, abs=1e-3)
 
 
 def answer(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,0 +1,9 @@
+"""Tells a copy of a request, which the router or a roll-out asks for itself, from a client's own question.
+
+A copy is answered like any other request, and is not captured: nobody acted on what it was answered.
+"""
+
+from contextvars import ContextVar
+
+MARK = "x-roadworthy-shadow"  # set by whoever makes the copy; the router drops what a client sends under this name
+is_copy: ContextVar[bool] = ContextVar("is_copy", default=False)  # of the request that this task answers
