@@ -13,6 +13,7 @@ app = typer.Typer()
 watermark_app = typer.Typer(help="Whose model is it?", no_args_is_help=True)
 
 Named = Annotated[str, typer.Argument(help="A product that is live, or the folder of a parcel.")]
+Held = Annotated[str, typer.Argument(help="A live product, the folder of a parcel, or the src folder of a Bento.")]
 SealKeyFile = Annotated[Path | None, typer.Option("--key-file", help="The key of sealed weights, 32 bytes in hex.")]
 SealKeyCommand = Annotated[str, typer.Option("--key-command", help="Prints the key, e.g. a KMS client.")]
 
@@ -38,7 +39,7 @@ def sign(
 
 @app.command()
 def verify(
-    name: Named,
+    name: Held,
     signature: Annotated[Path | None, typer.Option(help="Default: FOLDER.sig, else the one of this home.")] = None,
     key: Annotated[Path | None, typer.Option(help="Public keys to believe, a file or folder; default: ours.")] = None,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""Asks for the clients who did not come: golden requests, of a candidate and of what it is to replace.
+"""Asks a candidate golden requests, in the place of clients who did not come.
 
 A canary that nobody asked has shown nothing, and at night nobody may ask for hours. What clients leave open of a sample
 is filled with requests of our own: no client sees them, and nothing captures them.

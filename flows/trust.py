@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.live import live_model, live_products, parcel_folder
 from flows.options import UsageError
+from flows.trust_release import is_release, verify_release
 from flows.workshop import Workshop, now
 from infra import crypto, seals, signing
 from infra.atomic import write_atomic
@@ -106,7 +107,7 @@ def named_parcel(shop: Workshop, name: str) -> tuple[Path, str]:
 
 
 def verify(shop: Workshop, name: str, signature: Path | None = None, keys: Path | None = None) -> Verified:
-    """Hold a folder, or the live parcel of a product, against its signature.
+    """Hold a parcel's folder, a release folder (all of it), or the live parcel of a product against its signature.
 
     signature: default: FOLDER.sig beside the folder, else the one that this home has made
     keys: public keys to believe, a file or a folder; default: those of this home
@@ -116,6 +117,9 @@ def verify(shop: Workshop, name: str, signature: Path | None = None, keys: Path 
     trusted = trusted_keys(keys) if keys else signing.trusted_public_keys(shop.home)
     if not trusted:
         raise UsageError(f"{name}: no key to believe: name one with --key, or sign something: roadworthy sign {name}")
+    if not signature and is_release(folder):
+        key_id, digest, files = verify_release(folder, trusted)
+        return Verified(folder, folder / "parcel.sig", key_id, digest, files)
     place = signature or _found(shop, folder)
     key_id, contents = read_signed(folder, place, trusted)
     digest = sha256(contents[MANIFEST_FILE]).hexdigest() if MANIFEST_FILE in contents else ""

@@ -5,6 +5,7 @@ an address that brings wrong keys is shut out for a while, so guessing neither s
 """
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,6 +71,8 @@ class Guard:
         try:
             if self._is_open:
                 return _anybody(header, verb)
+            if verb == "operate" and header("origin"):
+                raise _no_browsers()
             grant = await self._found(header, address)
             if not model and verb != "read":
                 # Who operates the service does so for all; everybody else means what his tenant gets.
@@ -192,6 +195,8 @@ def _credential(header: Header) -> str:
     scheme, _, credential = header("authorization").partition(" ")
     if not scheme:
         credential = header("x-api-key")
+    elif scheme.lower() == "basic":
+        credential = _password(credential)
     elif scheme.lower() != "bearer":
         raise Refusal(401, "a key is needed", "authorization", HOW, "another scheme", CHALLENGE)
     if not (credential := credential.strip()):
@@ -199,10 +204,19 @@ def _credential(header: Header) -> str:
     return credential
 
 
+def _password(encoded: str) -> str:
+    """The key that a browser sends as a password, whatever the user's name; empty for what is none."""
+    try:
+        pair = base64.b64decode(encoded, validate=True).decode("ascii")
+    except ValueError:  # binascii.Error and UnicodeDecodeError are among them
+        return ""
+    return pair.partition(":")[2]
+
+
 def _anybody(header: Header, verb: Verb) -> Guest:
     """Everybody, where the service is open; no page of another site may operate it through its visitor's browser."""
     if verb == "operate" and header("origin"):
-        raise Refusal(403, "browsers may not operate an open service", "origin", "no such header", "one")
+        raise _no_browsers()
     return Guest("open", header("x-tenant")[:64])
 
 
@@ -222,3 +236,7 @@ def too_large(max_bytes: int, got: str) -> Refusal:
     """413 for a body over a key's own limit."""
     close = (b"connection", b"close")
     return Refusal(413, "the body is larger than the key allows", "body", f"at most {max_bytes} bytes", got, close)
+
+
+def _no_browsers() -> Refusal:
+    return Refusal(403, "browsers may not operate a service", "origin", "no such header", "one")

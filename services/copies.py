@@ -1,6 +1,6 @@
-"""Tells a copy of a request, which the router or a roll-out asks for itself, from a client's own question.
+"""Tells a copy of a request from a client's own question.
 
-A copy is answered like any other request, and is not captured: nobody acted on what it was answered.
+The router, a roll-out and a replay make copies. A copy is answered like any other request, and is not captured: nobody acted on what it was answered.
 """
 
 from contextvars import ContextVar

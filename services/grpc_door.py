@@ -1,4 +1,4 @@
-"""The door of the gRPC server: who has no key holds no call open, and nobody's message is waited for without end.
+"""The gRPC server's door: nobody without a key holds calls open, silence is cut short.
 
 A server takes up a few hundred calls at once, and grpc.aio waits for a call's message before any code of ours runs: one
 client without a key could hold every call by sending nothing. Here a unary call is served as a stream of one message,
@@ -7,7 +7,7 @@ so that the key is asked for first and the message has to come in time, as over 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,11 +17,13 @@ from google.protobuf.message import DecodeError
 
 from services.answers import Refusal
 from services.protocol_v2_status import Metadata, code_of, retry_metadata
+from services.runtime import LOG
 
 MAX_WATCHERS = 64  # open streams of those who need no key: watchers of health, readers of the schema
 MAX_VISITORS = 128  # their calls whose message has not come yet
 VISITOR_TIMEOUT_S = 5.0  # for a message of a few bytes
 RETRY_AFTER = (b"retry-after", b"10")
+_NOT_COUNTED = nullcontext()
 
 Answered = Callable[[str, int], None]  # counts what is refused here, by method and status
 
@@ -47,11 +49,11 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     def _single(self, handler: Any, method: str) -> Any:
         """A method with one answer, to one message."""
 
-        async def answer(raw_messages: AsyncIterator[bytes], context: Any) -> Any:
+        async def answer(_: AsyncIterator[bytes], context: Any) -> Any:
             try:
                 with self._let_in(method, is_stream=False):
                     await self._knock(context, method)
-                    message = await self._message(raw_messages, handler, method)
+                    message = await self._message(context, handler, method)
             except Refusal as refusal:
                 return self._refuse(context, method, refusal)
             return _written(handler, await handler.unary_unary(message, context))
@@ -68,23 +70,26 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     if handler.request_streaming:
                         stream = handler.stream_stream(_read_all(handler, raw_messages), context)
                     else:
-                        stream = handler.unary_stream(await self._message(raw_messages, handler, method), context)
+                        stream = handler.unary_stream(await self._message(context, handler, method), context)
                     async for answer in stream:
                         yield _written(handler, answer)
             except Refusal as refusal:
                 self._refuse(context, method, refusal)
+            except Exception:  # the service edge: gRPC would tell the client what was raised
+                LOG.exception("%s failed", method)
+                self._refuse(context, method, Refusal(500, "the call failed", method, "an answer", "see the log"))
 
         return grpc.stream_stream_rpc_method_handler(answers)
 
     def _is_open(self, method: str) -> bool:
         return method.startswith(self._open_methods)
 
+    def _let_in(self, method: str, is_stream: bool) -> AbstractContextManager[None]:
+        return self._counted(method, is_stream) if self._is_open(method) else _NOT_COUNTED
+
     @contextmanager
-    def _let_in(self, method: str, is_stream: bool) -> Iterator[None]:
+    def _counted(self, method: str, is_stream: bool) -> Iterator[None]:
         """Count those who need no key while they are here. Raises Refusal 429 when they are too many."""
-        if not self._is_open(method):
-            yield
-            return
         most = MAX_WATCHERS if is_stream else MAX_VISITORS
         if self._num_here[is_stream] >= most:
             expected, got = f"at most {most} open calls without a key", "one more"
@@ -99,17 +104,18 @@ class Door(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         if self._guard is not None and not self._is_open(method):
             await self._guard.knock(header_of(context), address_of(context), method)
 
-    async def _message(self, raw_messages: AsyncIterator[bytes], handler: Any, method: str) -> Any:
+    async def _message(self, context: Any, handler: Any, method: str) -> Any:
         """The one message of a call. Raises Refusal 400 where none came, 408 where it came too late."""
         timeout_s = min(self._timeout_s, VISITOR_TIMEOUT_S) if self._is_open(method) else self._timeout_s
         try:  # asyncio says that time is over by raising; a client needs it as an answer
             async with asyncio.timeout(timeout_s):
-                async for raw_message in raw_messages:
-                    return _read(handler, raw_message)
+                raw_message = await context.read()
         except TimeoutError as error:
             expected = f"the whole message within {timeout_s:g} s"
             raise Refusal(408, "the message is too slow", "request", expected, "less of it") from error
-        raise Refusal(400, "no message", "request", "one message", "none")
+        if raw_message is grpc.aio.EOF:
+            raise Refusal(400, "no message", "request", "one message", "none")
+        return _read(handler, raw_message)
 
     def _refuse(self, context: Any, method: str, refusal: Refusal) -> bytes:
         self._answered(method, refusal.status)

@@ -30,6 +30,7 @@ class Target(NamedTuple):
 
 
 VERB_OF: dict[str, Verb] = {"predict": "predict", "infer": "predict", "explain": "explain"}  # by a path's last word
+ASK_IN_BROWSER = (b"www-authenticate", b'Basic realm="the key is the password"')  # who opens the page can type it in
 ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 READ = frozenset({"/", "/metrics", "/docs.json", "/v2", "/v2/repository/index", "/healthz", "/schema.json"})
 NAMED = READ | {*PREDICT_PATHS, "/explain", "/admin/swap"}  # every other path is a stranger's own words
@@ -105,7 +106,10 @@ class GuardLayer:
             body = msgspec.json.encode({"error": refusal.in_words()})
         if self._answered:
             self._answered(route, refusal.status)
-        await send_answer(send, refusal.status, body, list(refusal.headers), with_body=scope["method"] != "HEAD")
+        headers = list(refusal.headers)
+        if refusal.status == 401 and scope["path"] == "/":
+            headers.append(ASK_IN_BROWSER)
+        await send_answer(send, refusal.status, body, headers, with_body=scope["method"] != "HEAD")
 
 
 def _address(scope: Scope, headers: dict[bytes, bytes]) -> str:

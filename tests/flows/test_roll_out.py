@@ -17,15 +17,18 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from flows.deploy import deploy, undeploy
 from flows.deployed import deployments, free_ports, group, router
 from flows.options import UsageError
+from flows.plan import PLANS
 from flows.registered import registered_version
 from flows.replay import Limits, judge, read_file
 from flows.roll_out import roll_out
 from flows.up import programs, serving_programs
 from flows.way_back import roll_back
 from flows.workshop import Workshop
+from infra.atomic import write_atomic
 from infra.deployments import DEPLOY, ROLL_BACK, ROLL_OUT
 from infra.processes import marked
 from infra.promotion import PromotionRefused
+from models.artifact.manifest import ParcelError
 from tests.flows.tiny_home import FAILED, LIAR, LIKE, OTHER, QUICK, load, tiny_home, until
 from tests.services.conftest import make_window
 
@@ -85,7 +88,14 @@ def test_what_answers_otherwise_goes_back_by_itself(shop: Workshop, url_alone: s
 
 
 def test_what_is_not_what_it_says_never_meets_a_client(shop: Workshop, url_alone: str) -> None:
+    measured = shop.home / PLANS / "measured" / f"{registered_version(shop, 'tiny', 5).digest}.json"
     with load(url_alone):
+        with pytest.raises(
+            ParcelError, match="the golden request is not reproduced"
+        ):  # it is tried before it is packed
+            roll_out(shop, "tiny", 5, QUICK)
+        assert deployments(shop).read("tiny").candidate is None
+        write_atomic(measured, b"{}")  # it answered well where it was packed, and not where it is to serve
         record = roll_out(shop, "tiny", 5, replace(QUICK, ready_s=2.0))
     assert record["verdict"] == "rolled back" and "v5-" in record["reason"] and record["stages"] == []
     with pytest.raises(PromotionRefused, match="version 4: failed its gates: too slow"):

@@ -32,7 +32,8 @@ async def app(scope, receive, send):
         pass
     status, path = 200, scope["path"]
     head = {name: value for name, value in scope["headers"]}
-    body = {"predictions": [[value, 1.0]], "version": name, "from": head.get(b"x-forwarded-for", b"").decode()}
+    body = {"predictions": [[value, 1.0]], "version": name, "from": head.get(b"x-forwarded-for", b"").decode(),
+            "copy": b"x-roadworthy-shadow" in head}
     if path == "/open":
         gate.set()
     elif path == "/predict":
@@ -240,9 +241,11 @@ def test_the_shadow_is_asked_after_the_answer_and_held_against_it(yard: Yard) ->
 def test_answers_pass_unchanged_and_the_rest_is_the_routers_own(yard: Yard) -> None:
     yard.replica("v1-0")
     yard.router(yard.config("v1-0:1"))
-    answer = httpx.post(f"{yard.url}/predict?a=%2F", content=b"{}", headers={"x-forwarded-for": "8.8.8.8"})
+    answer = httpx.post(
+        f"{yard.url}/predict?a=%2F", content=b"{}", headers={"x-forwarded-for": "8.8.8.8", "x-roadworthy-shadow": "1"}
+    )
     assert (answer.headers["x-model-digest"], answer.headers["x-served-by"]) == ("v1-0", "v1-0")
-    assert answer.json() == {"predictions": [[2.0, 1.0]], "version": "v1-0", "from": "127.0.0.1"}
+    assert answer.json() == {"predictions": [[2.0, 1.0]], "version": "v1-0", "from": "127.0.0.1", "copy": False}
     assert httpx.head(f"{yard.url}/docs.json").headers["content-length"] != "0"
     assert httpx.post(f"{yard.url}/admin/swap", content=b"{}").status_code == 404
     assert httpx.get(f"{yard.url}/router/status", headers={"x-forwarded-for": "8.8.8.8"}).status_code == 403

@@ -139,15 +139,27 @@ def test_too_few_weights_and_wrong_bits_are_refused(graph: bytes, tmp_path: Path
         embed(to_int8(graph, tmp_path), KEY, OWNER)
 
 
+def keeps_the_mark(plain: Path, tiny, folder: Path) -> bool:
+    """Whether this graph's mark is found again, in float and after our quantiser."""
+    (folder / "marked.onnx").write_bytes(embed(plain.read_bytes(), KEY, OWNER))
+    quantise(folder / "marked.onnx", folder / "int8.onnx", (batch.inputs for batch in batches(tiny.train, 64)))
+    matches = [check((folder / name).read_bytes(), KEY) for name in ("marked.onnx", "int8.onnx")]
+    return all(found.num_agreeing >= NUM_PILOTS - 2 and found.is_marked for found in matches)
+
+
 @pytest.mark.parametrize("card", NETWORKS)
-def test_every_family_keeps_the_mark_through_our_quantiser(card: FamilyCard, tiny, exported, tmp_path: Path) -> None:
+def test_every_student_keeps_the_mark_or_is_too_small(card: FamilyCard, tiny, exported, tmp_path: Path) -> None:
     plain = exported(card)
-    if sum(weight.values.size for weight in weights_of(onnx.load(plain))) < MIN_POSITIONS:  # so small is one student
-        network = build_network(card, tiny.shape, card.config(), tiny.scaler, seed=1)
-        plain = tmp_path / "model.onnx"
-        export(network, tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs, plain)
-    (tmp_path / "marked.onnx").write_bytes(embed(plain.read_bytes(), KEY, OWNER))
-    quantise(tmp_path / "marked.onnx", tmp_path / "int8.onnx", (batch.inputs for batch in batches(tiny.train, 64)))
-    for name in ("marked.onnx", "int8.onnx"):
-        found = check((tmp_path / name).read_bytes(), KEY)
-        assert found.num_agreeing >= NUM_PILOTS - 2 and found.is_marked
+    if sum(weight.values.size for weight in weights_of(onnx.load(plain))) < MIN_POSITIONS:
+        with pytest.raises(WatermarkError, match=r"expected at least 3072 weights"):
+            embed(plain.read_bytes(), KEY, OWNER)
+    else:
+        assert keeps_the_mark(plain, tiny, tmp_path)
+
+
+@pytest.mark.services  # no server, but as slow: every family is exported in full size
+@pytest.mark.parametrize("card", NETWORKS)
+def test_every_family_keeps_the_mark_through_our_quantiser(card: FamilyCard, tiny, tmp_path: Path) -> None:
+    network = build_network(card, tiny.shape, card.config(), tiny.scaler, seed=1)
+    export(network, tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs, tmp_path / "model.onnx")
+    assert keeps_the_mark(tmp_path / "model.onnx", tiny, tmp_path)

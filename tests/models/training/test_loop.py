@@ -22,6 +22,7 @@ PROGRAM = Path(__file__).with_name("killed_run.py")
 REPOSITORY = Path(__file__).parents[3]
 
 
+@pytest.mark.services  # no server, but as slow: torch is imported once more
 def test_killed_run_ends_with_the_same_bytes(tmp_path: Path):
     command = [sys.executable, str(PROGRAM), str(tmp_path / "killed"), "2"]
     environment = {"PYTHONPATH": str(REPOSITORY)}
