@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +60,14 @@ def package_version(shop: Workshop, version: ModelRef) -> BentoRef:
         plan=plan,
         plan_signature=signed_content(shop, plan),
     )
-    tag, path = build(signed_model(shop, version), shop.home / "bentoml", beside)
+    tag, path = build(signed_model(shop, version, sha256(plan).hexdigest()), shop.home / "bentoml", beside)
     return BentoRef(product=version.product, version=version.version, tag=tag, path=str(path))
 
 
-def signed_model(shop: Workshop, version: ModelRef) -> Model:
+def signed_model(shop: Workshop, version: ModelRef, plan_digest: str = "") -> Model:
     """A registered version as it goes into a Bento: parcel and release record, both signed."""
     folder = parcel_folder(shop, version.digest)
-    release = release_of(shop, version, read_and_verify(folder))
+    release = release_of(shop, version, read_and_verify(folder)).model_copy(update={"plan_digest": plan_digest})
     signature, _ = signed(shop, folder, version.digest)
     return Model(folder, release, signature, signed_content(shop, release_bytes(release)))
 

@@ -17,7 +17,7 @@ from infra.key_ring import BusyError, KeyRing
 from infra.settings import ServiceSettings
 from services.answers import ANYBODY, Caller, Refusal
 from services.audit import Audit
-from services.quotas import Quotas, Strikes, is_loopback
+from services.quotas import Proxies, Quotas, Strikes, is_loopback
 
 if TYPE_CHECKING:
     from services.tokens import Tokens
@@ -54,8 +54,13 @@ class Guard:
         requests_per_minute: int = 0,
         strikes: Strikes | None = None,
         clock: Callable[[], float] = time.time,
+        proxies: Proxies | None = None,
     ) -> None:
-        """`default_model` names the model that a tenant means who names none; `is_open` lets everybody in."""
+        """`default_model` names the model that a tenant means who names none; `is_open` lets everybody in.
+
+        proxies: who is believed when he says for whom he asks; default: this machine
+        """
+        self._proxies = proxies or Proxies()
         self._ring, self._tokens, self._is_open, self._audit = ring, tokens, is_open, audit
         self._default_model, self._per_minute, self._clock = default_model, requests_per_minute, clock
         self._strikes, self._quotas = strikes or Strikes(), Quotas()
@@ -67,7 +72,7 @@ class Guard:
 
         Raises Refusal 401, 403, 413, 429 or 503, after noting it in the audit trail.
         """
-        grant = None
+        grant, address = None, self._proxies.client(address, header("x-forwarded-for"))
         try:
             if self._is_open:
                 return _anybody(header, verb)
@@ -89,7 +94,7 @@ class Guard:
         """Refuse who has no valid key, before what he sends is waited for. Raises Refusal 401, 429 or 503."""
         if self._is_open:
             return
-        grant = None
+        grant, address = None, self._proxies.client(address, header("x-forwarded-for"))
         try:
             grant = await self._found(header, address)
             self._check_valid(grant)
@@ -185,9 +190,14 @@ def open_guard(
     elif settings.keys_file is None:
         raise GuardError("auth=keys: expected keys_file, got none; set ROADWORTHY_SERVE_KEYS_FILE")
     ring = KeyRing(settings.keys_file) if settings.keys_file else None
+    try:
+        proxies = Proxies(settings.proxies)
+    except ValueError as error:
+        raise GuardError(f"proxies: expected addresses or networks, got {settings.proxies}: {error}") from error
     return Guard(
-        ring, tokens, audit=audit, default_model=default_model, requests_per_minute=settings.requests_per_minute
-    )
+        ring, tokens, audit=audit, default_model=default_model, requests_per_minute=settings.requests_per_minute,
+        proxies=proxies,
+    )  # fmt: skip
 
 
 def _credential(header: Header) -> str:

@@ -1,6 +1,7 @@
 """Tells a copy of a request from a client's own question.
 
-The router, a roll-out and a replay make copies. A copy is answered like any other request, and is not captured: nobody acted on what it was answered.
+The router, a roll-out and a replay make copies. A copy is answered like any other request, and is not captured: nobody
+acted on what it was answered.
 """
 
 from contextvars import ContextVar

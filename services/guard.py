@@ -76,7 +76,7 @@ class GuardLayer:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         verb, model, route = target(scope["path"])
         headers = dict(reversed(scope["headers"]))  # of two the first counts
-        address = _address(scope, headers)
+        address = str(scope["client"][0]) if scope.get("client") else "local"
         if verb is None or (route == "/metrics" and _is_scraped_here(scope, headers)):
             await self._app(scope, receive, send)
             return
@@ -110,15 +110,6 @@ class GuardLayer:
         if refusal.status == 401 and scope["path"] == "/":
             headers.append(ASK_IN_BROWSER)
         await send_answer(send, refusal.status, body, headers, with_body=scope["method"] != "HEAD")
-
-
-def _address(scope: Scope, headers: dict[bytes, bytes]) -> str:
-    """Who is at the other end; behind a proxy on this machine, whom that says it answers."""
-    address = str(scope["client"][0]) if scope.get("client") else "local"
-    forwarded = headers.get(b"x-forwarded-for")
-    if forwarded is None or not is_loopback(address):
-        return address
-    return forwarded.rpartition(b",")[2].strip().decode("latin-1")[:64] or address
 
 
 def _is_scraped_here(scope: Scope, headers: dict[bytes, bytes]) -> bool:

@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from services.runtime import (
     open_ensemble,
     open_served,
 )  # fmt: skip
-from services.schemas import Overlay, ServicePlan
+from services.schemas import Overlay, Release, ServicePlan
 
 MODELS_FOLDER, PLAN_FILE, PLAN_SIGNATURE = "models", "service.json", "service.sig"
 
@@ -192,6 +193,7 @@ class Host:
 
 def _catalogue(folder: Path, trust: Trust, plan: ServicePlan, batcher: BatcherOf) -> Catalogue:
     first = open_served(folder, trust, batcher)
+    _check_plan(folder, first.release)
     opened = [first]
     for path in sorted((folder / MODELS_FOLDER).glob(f"*/*/{RELEASE_FILE}")):
         served = open_served(path.parent, trust, batcher)
@@ -263,6 +265,14 @@ def _for_strangers(error: Exception) -> str:
     """Why nothing is served, as `/readyz` tells anybody: no folder of this machine, no word of a key service."""
     kind = type(error).__name__
     return f"{kind}: see the log" if isinstance(error, KeyFileError) else f"{kind}: {_FOLDERS.sub('', str(error))}"
+
+
+def _check_plan(folder: Path, release: Release) -> None:
+    """Raises RefusedParcelError where the release was packed with another plan: tenants' limits are not to be lost."""
+    path = folder / PLAN_FILE
+    digest = sha256(path.read_bytes()).hexdigest() if path.exists() else "no file"
+    if release.plan_digest and digest != release.plan_digest:
+        raise RefusedParcelError(f"{PLAN_FILE}: expected {release.plan_digest[:12]}, got {digest[:12]}")
 
 
 def _plan(folder: Path, trust: Trust) -> ServicePlan:

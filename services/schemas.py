@@ -24,6 +24,7 @@ class Release(Frozen):
     code_commit: str = ""
     evidence_digest: str = ""
     parcel_digest: str
+    plan_digest: str = Field("", description="SHA-256 of `service.json`, so that nobody takes it away unseen")
     max_body_bytes: int = Field(8_000_000, ge=1_000, description="a larger request is refused with 413")
 
     def labels(self) -> dict[str, str]:

@@ -71,7 +71,12 @@ def is_clean(response: httpx.Response) -> bool:
     )
 
 
-def test_everything_documented_survives_schemathesis(opened: Application) -> None:
+# no server, but as slow: deeper, and over the other task too
+DEEP = [pytest.param(task, 12, marks=pytest.mark.services) for task in ("forecast", "classify")]
+
+
+@pytest.mark.parametrize(("opened", "num_examples"), [("classify", 4), *DEEP], indirect=["opened"])
+def test_everything_documented_survives_schemathesis(opened: Application, num_examples: int) -> None:
     schema = schemathesis.openapi.from_asgi("/docs.json", opened)
     num_operations = 0
     for result in schema.get_all_operations():
@@ -80,7 +85,11 @@ def test_everything_documented_survives_schemathesis(opened: Application) -> Non
         for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):
 
             @settings(
-                max_examples=5, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+                max_examples=num_examples,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
             )
             @given(case=operation.as_strategy(generation_mode=mode))
             def check(case: Any) -> None:

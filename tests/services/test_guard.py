@@ -40,8 +40,11 @@ class House:
         self.file = KeyFile(folder / "keys" / "api_keys.json")
         self.audit = Audit(folder / "audit" / "audit.jsonl")
         self.strikes = Strikes(clock=lambda: 1000.0)
-        self.guard = Guard(
-            KeyRing(self.file.path), audit=self.audit, default_model=lambda _: "freeway", strikes=self.strikes, **settings
+        options: dict[str, Any] = {"audit": self.audit, "default_model": lambda _: "freeway", "strikes": self.strikes}
+        self.guard = Guard(KeyRing(self.file.path), **{**options, **settings})
+            default_model=lambda _: "freeway",
+            strikes=self.strikes,
+            **settings,
         )
         self.client: tuple[str, int] = ("192.0.2.7", 1234)
 

@@ -216,3 +216,11 @@ def test_a_folder_cannot_vouch_for_itself_in_a_swap(tmp_path: Path, key: Signing
     with pytest.raises(RefusedParcelError, match="not among"):
         host.swap(signed(make_release_folder(tmp_path / "next", seed=8, version=4), stranger))
     assert host.find().model_version == "tiny/3"
+
+
+def test_a_plan_that_was_taken_away_is_missed(folder: Path, key: SigningKey) -> None:
+    release = json.loads((folder / "release.json").read_text())
+    (folder / "release.json").write_text(json.dumps({**release, "plan_digest": "0" * 64}))
+    host = Host(signed(folder, key), ServiceSettings())
+    host.load()
+    assert "service.json: expected 000000000000, got no file" in host.reason
