@@ -42,10 +42,6 @@ class House:
         self.strikes = Strikes(clock=lambda: 1000.0)
         options: dict[str, Any] = {"audit": self.audit, "default_model": lambda _: "freeway", "strikes": self.strikes}
         self.guard = Guard(KeyRing(self.file.path), **{**options, **settings})
-            default_model=lambda _: "freeway",
-            strikes=self.strikes,
-            **settings,
-        )
         self.client: tuple[str, int] = ("192.0.2.7", 1234)
 
     def key(self, *verbs: Any, **fields: Any) -> str:
