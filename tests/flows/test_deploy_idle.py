@@ -22,6 +22,8 @@ from infra.deployments import Replica
 from services.router_config import CanaryGuard
 from tests.flows.tiny_home import LIKE, OTHER, QUICK, tiny_home
 
+pytestmark = pytest.mark.services
+
 GOOD = b'{"predictions": [[2.0, 1.0]]}'
 GUARD = CanaryGuard(group="v2", max_disagreement=0.1, max_latency_ratio=2.0, latency_slack_ms=50.0)
 

@@ -11,6 +11,8 @@ from infra.stack import Stack
 from infra.supervise import Program
 from tests.flows.tiny_home import tiny_home
 
+pytestmark = pytest.mark.services
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:

@@ -12,6 +12,8 @@ from flows.workshop import Workshop
 from models.artifact.signature import SignatureError
 from tests.flows.tiny_home import LIKE, tiny_home
 
+pytestmark = pytest.mark.services
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
