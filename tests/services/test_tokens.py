@@ -87,7 +87,7 @@ def test_scopes_of_others_allow_nothing(tokens: Tokens) -> None:
     ("changed", "reason"),
     [
         ({"exp": int(time.time()) - 60}, "expired"),
-        ({"nbf": int(time.time()) + 600}, "not valid yet"),
+        ({"nbf": int(time.time()) + 86_400}, "not valid yet"),
         ({"aud": "another"}, "another audience"),
         ({"aud": None}, "without one of"),
         ({"iss": "https://evil.example"}, "another issuer"),
