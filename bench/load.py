@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,6 +35,7 @@ class Client:
         self.began = 0.0
         self.status = 0
         self.has_retry_after = False
+        self.is_asking = False
         self.connect()
 
     def connect(self) -> None:
@@ -48,8 +50,9 @@ class Client:
 
     def send(self, request: bytes, due: float) -> None:
         """Send the request; its latency counts from `due`."""
-        self.began = due
-        self.socket.sendall(request)
+        self.began, self.is_asking = due, True
+        with suppress(OSError):  # a server that is full answers and hangs up before it is asked: that is there to read
+            self.socket.sendall(request)
 
     def receive(self) -> bool:
         """Read what is there: whether the answer is whole. Raises ConnectionError when the server hung up."""
@@ -81,7 +84,7 @@ class Run:
         self.statuses: Counter[str] = Counter()
         self.has_retry_after = False
         self._selector = selectors.DefaultSelector()
-        self._idle = [Client(address) for _ in range(num_clients)]
+        self._idle = deque(Client(address) for _ in range(num_clients))
         for client in self._idle:
             self._selector.register(client, selectors.EVENT_READ)
         self._due: deque[float] = deque()
@@ -111,7 +114,7 @@ class Run:
                 sent += 1
                 self._due.append(due)  # where no connection is free it waits, and its clock runs
             while self._due and self._idle:
-                self._idle.pop().send(self._request, self._due.popleft())
+                self._idle.popleft().send(self._request, self._due.popleft())
             if sent == total and len(self._idle) == num_clients:
                 return
             wait = began + sent / self._rate - now if sent < total else 0.1
@@ -123,17 +126,20 @@ class Run:
         free = []
         for key, _ in self._selector.select(timeout):
             client: Client = key.fileobj  # type: ignore[assignment]
+            was_asking = client.is_asking
             try:
-                is_whole = client.receive()
-            except ConnectionError:
-                self.statuses["connection lost"] += 1
+                if not client.receive():
+                    continue
+                if was_asking:
+                    self._count(client)
+            except OSError:
+                if was_asking:
+                    self.statuses["connection lost"] += 1
                 self._selector.unregister(client)
                 client.connect()
                 self._selector.register(client, selectors.EVENT_READ)
-                free.append(client)
-                continue
-            if is_whole:
-                self._count(client)
+            client.is_asking = False
+            if was_asking:
                 free.append(client)
         return free
 
