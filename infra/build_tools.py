@@ -12,6 +12,8 @@ from pathlib import Path
 from infra.atomic import write_atomic
 
 CERTIFICATES = "ca-certificates.crt"
+# Where the build's own user, root inside its container, keeps and looks for these; nothing of this machine.
+UV_BINARY, UV_SETTINGS, UV_CACHE, CERTIFICATE_FOLDER = "/usr/local/sbin", "/etc/uv", "/root/.cache/uv", "/etc/ssl/certs"
 INDEX_NAMES = (":env:.index-url", "global.index-url", "user.index-url")
 
 
@@ -24,8 +26,8 @@ def build_volumes(cache: Path) -> list[str]:
     write_atomic(settings / "uv.toml", _settings(_index()).encode())
     if bundle := ssl.get_default_verify_paths().cafile:
         _copied(Path(bundle), certificates / CERTIFICATES)
-    volumes = [f"{tools}:/usr/local/sbin:ro", f"{settings}:/etc/uv:ro", f"{cache / 'wheels'}:/root/.cache/uv:rw"]
-    return [*volumes, f"{certificates}:/etc/ssl/certs:ro"] if bundle else volumes
+    volumes = [f"{tools}:{UV_BINARY}:ro", f"{settings}:{UV_SETTINGS}:ro", f"{cache / 'wheels'}:{UV_CACHE}:rw"]
+    return [*volumes, f"{certificates}:{CERTIFICATE_FOLDER}:ro"] if bundle else volumes
 
 
 def _uv() -> Path:

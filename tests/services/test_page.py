@@ -18,6 +18,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 from infra.settings import environment, settings
 from models.artifact.manifest import Manifest, read_and_verify
@@ -112,11 +113,9 @@ def _is_ready(address: str) -> bool:
 @contextmanager
 def browser(address: str, problems: list[str]) -> Iterator[Any]:
     """A page in Chromium; what its console complains of is in `problems`."""
-    playwright = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium")
-    with playwright.sync_playwright() as driver:
+    assert chromium is not None, "the suite `browser` needs Debian's chromium: apt-get install chromium"
+    with sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = running.new_page()
         page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
@@ -127,7 +126,6 @@ def browser(address: str, problems: list[str]) -> Iterator[Any]:
 
 
 @pytest.mark.browser
-@pytest.mark.services
 def test_a_forecast_is_asked_for_drawn_and_explained(served_folder: Folder, tmp_path: Path) -> None:
     problems: list[str] = []
     with process(served_folder("forecast"), tmp_path / "log") as address, browser(address, problems) as page:
@@ -148,7 +146,6 @@ def test_a_forecast_is_asked_for_drawn_and_explained(served_folder: Folder, tmp_
 
 
 @pytest.mark.browser
-@pytest.mark.services
 def test_a_picture_is_classified_from_a_file(served_folder: Folder, tmp_path: Path) -> None:
     Image.fromarray(np.full((3, 3), 255, np.uint8)).save(tmp_path / "bright.png")
     problems: list[str] = []
