@@ -31,7 +31,7 @@ def build_volumes(cache: Path) -> list[str]:
 
 
 def _uv() -> Path:
-    from uv import find_uv_bin  # BentoML requires it
+    from uv import find_uv_bin
 
     return Path(find_uv_bin())
 
