@@ -21,6 +21,7 @@ from services.guard import GuardLayer, open_guard
 from services.host import Host
 from services.observe import Load, Metrics
 from services.protocol_v2 import ProtocolV2
+from services.quotas import Proxies
 from services.server import DRAIN_S
 
 if TYPE_CHECKING:
@@ -104,16 +105,17 @@ def assemble(
     plane = DataPlane(host, control, metrics, capture, protocol_v2, audit, settings.body_timeout_s, swapped)
     parts = Parts(host, f"{address}:{settings.grpc_port}", grpc_front, capture, audit)
     app = GuardLayer(plane, guard, answered=metrics.answered)
-    return Assembled(_watched(app, parts), host, metrics, parts, settings)
+    return Assembled(_watched(app, parts, Proxies(settings.proxies)), host, metrics, parts, settings)
 
 
-def _watched(app: Application, parts: Parts) -> Application:
+def _watched(app: Application, parts: Parts, proxies: Proxies) -> Application:
     """The application, whose lifespan takes the parts along."""
 
     async def watched(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             if any(name == _COPY for name, _ in scope["headers"]):
-                is_copy.set(True)  # for the task of this request
+                # For the task of this request. A stranger may not keep what he was answered from being captured.
+                is_copy.set(proxies.believed(str((scope.get("client") or ("",))[0])))
             await app(scope, receive, send)
             return
 

@@ -6,5 +6,6 @@ acted on what it was answered.
 
 from contextvars import ContextVar
 
-MARK = "x-roadworthy-shadow"  # set by whoever makes the copy; the router drops what a client sends under this name
+# Set by whoever makes the copy; believed of this machine and of named proxies. The router drops what a client sends.
+MARK = "x-roadworthy-shadow"
 is_copy: ContextVar[bool] = ContextVar("is_copy", default=False)  # of the request that this task answers
