@@ -44,11 +44,9 @@ class Predictions:
 
     async def predict(self, scope: Scope, receive: Receive, model: str, version: str, headers: Headers) -> bytes | None:
         """The answer as JSON, None when the client went away; fills `headers`; raises Refusal."""
-        prediction_id = sortable_id()
-        headers.append((b"x-prediction-id", prediction_id.encode()))
+        prediction_id = _named(headers)
         served = self._found(scope, model, version, headers)
-        raw_body = await self._body(scope, receive, served)
-        if raw_body is None:
+        if (raw_body := await self._body(scope, receive, served)) is None:
             return None
         started = time.perf_counter()
         try:
@@ -70,11 +68,9 @@ class Predictions:
 
     async def explain(self, scope: Scope, receive: Receive, model: str, version: str, headers: Headers) -> bytes | None:
         """The explanation in the form that was asked for; else as `predict`."""
-        prediction_id = sortable_id()
-        headers.append((b"x-prediction-id", prediction_id.encode()))
+        prediction_id = _named(headers)
         served = self._found(scope, model, version, headers)
-        raw_body = await self._body(scope, receive, served)
-        if raw_body is None:
+        if (raw_body := await self._body(scope, receive, served)) is None:
             return None
         try:
             query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -112,6 +108,13 @@ class Predictions:
         if encoding not in (b"", b"identity"):
             raise Refusal(415, "encoded body", "content-encoding", "identity", encoding.decode("latin-1")[:200])
         return await read_body(scope, receive, served.release.max_body_bytes, self._body_timeout_s)
+
+
+def _named(headers: Headers) -> str:
+    """A new prediction's id, in its headers before anything can go wrong."""
+    prediction_id = sortable_id()
+    headers.append((b"x-prediction-id", prediction_id.encode()))
+    return prediction_id
 
 
 async def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:
