@@ -6,12 +6,12 @@ PYTEST = .venv/bin/python -m pytest
 demo: venv            ## two products, from raw data to an answered request
 	.venv/bin/roadworthy demo
 
-test: venv-test check ## everything; SUITES="fast services sim browser containers" names the ones to run
+test: venv-test check ## everything; SUITES="fast services families sim browser containers" names the ones to run
 	.ci/packages $(SUITES)
 	.ci/suites $(SUITES)
 
 test-fast: venv-test  ## under a minute, no server
-	$(PYTEST) -q -m "not services and not sim and not browser and not containers"
+	$(PYTEST) -q -m "not services and not families and not sim and not browser and not containers"
 
 check: venv-test      ## style, types, floor plan
 	.venv/bin/ruff check .

@@ -16,12 +16,14 @@ from models import catalog
 from models.catalog import UnknownNameError
 from models.data.bring import Description, read_long, read_wide
 from models.data.card import DatasetCard, PersonalColumn
-from models.data.images import read_image_folder
+from models.data.examples import RawExamples
+from models.data.images import MIN_SIDE, read_image_folder
 from models.data.parse import parse_cadence
-from models.data.series import RawImages, RawSeries
-from models.data.stored import load, load_card, store
+from models.data.series import RawImages
+from models.data.stored import Raw, load, load_card, store
+from models.data.tabular import Rows, read_rows
 
-Kind = Literal["wide", "long", "images"]
+Kind = Literal["wide", "long", "table", "images"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Source:
     node: str = "node"
     values: tuple[str, ...] = ("value",)
     personal: tuple[str, ...] = ()
+    target: str = ""
+    features: tuple[str, ...] = ()
+    group: str = ""
+    size: str = ""
 
 
 def added_folder(shop: Workshop, name: str) -> Path:
@@ -52,7 +58,7 @@ def added_cards(shop: Workshop) -> dict[str, DatasetCard]:
     return {path.name: load_card(path) for path in folders}
 
 
-def read_added(folder: Path) -> RawSeries | RawImages:
+def read_added(folder: Path) -> Raw:
     """The raw data of an added data set."""
     return load(folder)[0]
 
@@ -72,7 +78,7 @@ def add_dataset(shop: Workshop, name: str, source: Source) -> dict[str, Any]:
     return {"name": name, "card": card.model_dump(mode="json"), "summary": _summary(card, raw), "warnings": warnings}
 
 
-def keep(shop: Workshop, raw: RawSeries | RawImages, card: DatasetCard) -> Path:
+def keep(shop: Workshop, raw: Raw, card: DatasetCard) -> Path:
     """Store the raw data under its card's name, replacing what has it, all at once."""
     target = added_folder(shop, card.name)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,9 +98,14 @@ def remove_dataset(shop: Workshop, name: str) -> None:
     shutil.rmtree(added_folder(shop, name))
 
 
-def _read(name: str, source: Source, masking_key: bytes) -> tuple[RawSeries | RawImages, DatasetCard]:
+def _read(name: str, source: Source, masking_key: bytes) -> tuple[Raw, DatasetCard]:
     if source.kind == "images":
-        return read_image_folder(source.path, name)
+        return read_image_folder(source.path, name, size=_pixels(source.size))
+    if source.kind == "table":
+        if not source.target:
+            raise UsageError("--table: expected --target COLUMN, the one to predict, got none")
+        return read_rows(source.path, Rows(name, source.target, source.features, source.unit, source.time, source.group,
+                                           source.missing))  # fmt: skip
     about = Description(
         name=name,
         cadence_min=_minutes(source.cadence),
@@ -115,6 +126,16 @@ def _minutes(cadence: str) -> float | None:
         raise UsageError(str(error)) from error
 
 
+def _pixels(size: str) -> tuple[int, int] | None:
+    """Height and width of "WIDTHxHEIGHT"."""
+    if not size:
+        return None
+    match = re.fullmatch(r"(\d{1,4})[xX×](\d{1,4})", size)
+    if match is None or min(int(match[1]), int(match[2])) < MIN_SIDE:
+        raise UsageError(f"--size {size}: expected WIDTHxHEIGHT in pixels of at least {MIN_SIDE}, such as 32x32")
+    return int(match[2]), int(match[1])
+
+
 def _personal(word: str) -> PersonalColumn:
     name, _, how = word.partition("=")
     if how not in ("", "pseudonym", "coarsen", "drop"):
@@ -122,7 +143,9 @@ def _personal(word: str) -> PersonalColumn:
     return PersonalColumn.model_validate({"name": name, "how": how or "pseudonym"})
 
 
-def _summary(card: DatasetCard, raw: RawSeries | RawImages) -> str:
+def _summary(card: DatasetCard, raw: Raw) -> str:
+    if isinstance(raw, RawExamples):
+        return f"{card.title}; {card.span}"
     if isinstance(raw, RawImages):
         return f"{len(raw.labels)} images of {len(raw.classes)} classes"
     share = card.missing_share or 0.0

@@ -1,4 +1,4 @@
-"""Commands about data: list, add, check, prepare, simulate, remove."""
+"""Commands about data: list, add, fetch, check, prepare, simulate, remove."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +9,10 @@ from flows import console
 from flows.options import NO_SETTINGS, AsJson, UsageError
 from flows.workshop import open_workshop
 
-app = typer.Typer(help="Data sets: list, add, check, prepare, simulate, remove.", no_args_is_help=True)
+app = typer.Typer(help="Data sets: list, add, fetch, check, prepare, simulate, remove.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="A data set's name.")]
+NEXT = {"forecast": "forecast/stid", "classify": "classify/cnn", "regress": "regress/mlp"}
 
 
 @app.command("list")
@@ -35,6 +36,7 @@ def add(
     name: Name,
     wide: Annotated[Path | None, typer.Option(help="Rows are times, columns are sensors (CSV or Parquet).")] = None,
     long: Annotated[Path | None, typer.Option(help="One row per time and sensor (CSV or Parquet).")] = None,
+    table: Annotated[Path | None, typer.Option(help="Rows are samples, one column is --target (CSV, Parquet).")] = None,
     images: Annotated[
         Path | None, typer.Option(help="A folder with one folder of PNG or JPEG files per class.")
     ] = None,
@@ -43,12 +45,18 @@ def add(
     start: Annotated[str, typer.Option(help="Time of the first row of a wide file without a time column.")] = "",
     missing: Annotated[float | None, typer.Option(help="The value that stands for missing, e.g. 0.")] = None,
     adjacency: Annotated[Path | None, typer.Option(help="N x N weights, or an edge list from,to,weight (CSV).")] = None,
-    time: Annotated[str, typer.Option(help="--long: the time column.")] = "time",
+    time: Annotated[
+        str, typer.Option(help="--long: the time column. --table: the column to split in the order of, if there is one.")
+    ] = "time",
     node: Annotated[str, typer.Option(help="--long: the sensor column.")] = "node",
     value: Annotated[
         str, typer.Option(help="--long: the value column(s), comma-separated; the first is forecast.")
     ] = "value",
     personal: Annotated[list[str], typer.Option(help="--long: COLUMN or COLUMN=pseudonym|coarsen|drop.")] = NO_SETTINGS,
+    target: Annotated[str, typer.Option(help="--table: the column to predict.")] = "",
+    features: Annotated[str, typer.Option(help="--table: columns to predict from; empty: all others.")] = "",
+    group: Annotated[str, typer.Option(help="--table: rows with the same value never lie in two splits.")] = "",
+    size: Annotated[str, typer.Option(help="--images: bring all to WIDTHxHEIGHT, e.g. 32x32.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Bring your own data; it is checked before it is taken, and every recipe of its task runs on it.
@@ -57,13 +65,15 @@ def add(
     """
     from flows.bring import Kind, Source, add_dataset
 
-    given = [path for path in (wide, long, images) if path is not None]
-    if len(given) != 1:
-        raise UsageError(f"give exactly one of --wide, --long, --images; got {len(given)}")
-    kind: Kind = "wide" if wide else "long" if long else "images"
+    given: dict[Kind, Path | None] = {"wide": wide, "long": long, "table": table, "images": images}
+    chosen = [(kind, path) for kind, path in given.items() if path is not None]
+    if len(chosen) != 1:
+        raise UsageError(f"give exactly one of --wide, --long, --table, --images; got {len(chosen)}")
+    kind, path = chosen[0]
     source = Source(
-        kind=kind, path=given[0], cadence=cadence, unit=unit, start=start, missing=missing, adjacency=adjacency,
-        time=time, node=node, values=tuple(part.strip() for part in value.split(",")), personal=tuple(personal),
+        kind=kind, path=path, cadence=cadence, unit=unit, start=start, missing=missing, adjacency=adjacency,
+        time=time, node=node, values=_words(value), personal=tuple(personal), target=target,
+        features=_words(features), group=group, size=size,
     )  # fmt: skip
     record = add_dataset(open_workshop(), name, source)
     if as_json:
@@ -73,8 +83,27 @@ def add(
     for finding in record["warnings"]:
         place = f"{finding['column']}, row {finding['row']}" if finding["row"] != "all" else finding["column"]
         console.say(f"  note: {place}: expected {finding['expected']}, got {finding['got']}")
-    recipe = "classify/cnn" if kind == "images" else "forecast/stid"
-    console.say(f"next: roadworthy run {recipe} --data {name}")
+    console.say(f"next: roadworthy run {NEXT[record['card']['task']]} --data {name}")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The parts between commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command()
+def fetch(name: Name, as_json: AsJson = False) -> None:
+    """Have a shipped data set's files on this machine, so that a run needs no network.
+
+    Example: roadworthy data fetch mnist
+    """
+    from flows.fetch import fetch_dataset
+
+    record = fetch_dataset(open_workshop(), name)
+    if as_json:
+        console.emit(record)
+    else:
+        console.say(f"{name}: {record['bytes']:,} bytes in {record['folder']}")
 
 
 @app.command()

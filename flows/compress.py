@@ -21,7 +21,7 @@ CALIBRATION_BATCH = 32
 def quantised(session: Session) -> list[tuple[str, str]]:
     """(name, origin) of every int8 candidate: of the better student and of the pruned one; else of the teacher."""
     recipe = session.recipe
-    if not recipe.quantise.enabled or catalog.family(recipe.family).is_baseline:
+    if not recipe.quantise.enabled or catalog.family(recipe.task, recipe.family).is_baseline:
         return []
     names = [variant.name for variant in variants(recipe)]
     students = [name for name in ("student_hard", "student_distilled") if name in names]
@@ -43,7 +43,7 @@ def pack(session: Session, variant: Variant) -> Done:
         inputs = samples.take(np.arange(min(NUM_PARITY, len(samples)))).inputs
         with session.tracked(f"export {variant.name}", key, {"variant": variant.name}) as run:
             exported = export(load(session, variant), inputs, folder / MODEL)
-            if owner and not catalog.family(variant.family).is_baseline:
+            if owner and not catalog.family(session.recipe.task, variant.family).is_baseline:
                 mark(session.shop, folder / MODEL, owner)  # before it is quantised and judged: that is what is served
             notes = _pack(session, folder, variant.name, variant.family, fitted.notes["num_parameters"])
             figures = {"bytes": exported.num_bytes, "parity_difference": exported.difference}
@@ -55,16 +55,17 @@ def pack(session: Session, variant: Variant) -> Done:
 
 
 def pack_int8(session: Session, name: str, origin: str, packed: Done) -> Done:
-    """Static int8 of an exported graph, calibrated on train samples, packed."""
+    """An exported graph with fewer bits, int8 or half precision, calibrated on train samples where need be; packed."""
     recipe = session.recipe
     key = key_of(packed.key, name, recipe.quantise.model_dump(), catalog.code_digest(*CODE))
 
     def compute(folder: Path) -> dict[str, Any]:
-        from models.compression.quantisation import quantise
+        from models.compression.precision import reduce_precision
 
         with session.tracked(f"quantise {name}", key, {"variant": name, **recipe.quantise.model_dump()}) as run:
-            quantise(packed.folder / MODEL, folder / MODEL, _calibration(session))
-            family = catalog.family(recipe.family).name
+            method = recipe.quantise.method
+            reduce_precision(method, packed.folder / MODEL, folder / MODEL, _calibration(session))
+            family = catalog.family(recipe.task, recipe.family).name
             notes = _pack(session, folder, name, family, packed.notes["num_parameters"])
             session.shop.tracking.log_metrics(run.run_id, {"bytes": notes["bytes"]})
             return notes

@@ -47,7 +47,7 @@ def _ledger(shop: Workshop) -> dict[str, Any]:
 
 
 def _catalog() -> dict[str, Any]:
-    detail = f"{len(catalog.families())} families, {len(catalog.datasets())} data sets"
+    detail = f"{len(catalog.all_families())} families, {len(catalog.datasets())} data sets"
     return {"check": "catalog", "ok": True, "detail": detail}
 
 

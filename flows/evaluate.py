@@ -71,21 +71,24 @@ class Evaluation:
         return str(self.done.notes["digest"])
 
 
-def evaluate(session: Session, packed: Mapping[str, Done]) -> Evaluation:
-    """Judge all parcels on validation and test; computed anew only when a parcel, the rules or the champion changed."""
+def evaluate(session: Session, packed: Mapping[str, Done], choice: Choice | None = None) -> Evaluation:
+    """Judge all parcels on validation and test; computed anew only when a parcel, the rules or the champion changed.
+
+    choice: made already, by a search under its own budget; else the cheapest that is not worse is chosen here
+    """
     recipe, shop = session.recipe, session.shop
     parcels = {name: done.notes["digest"] for name, done in packed.items()}
     live = standing(shop.ledger.entries(recipe.product)).live
     champion = live if live and live.digest not in parcels.values() else None
     key = key_of(
         parcels, recipe.judge.model_dump(), champion.digest if champion else "", sorted(competitors(recipe)),
-        recipe.data.name, catalog.code_digest(*CODE),
+        recipe.data.name, catalog.code_digest(*CODE), *([choice.model_dump(mode="json")] if choice else []),
     )  # fmt: skip
 
     def compute(folder: Path) -> dict[str, Any]:
         with session.tracked("evaluate", key, recipe.judge.model_dump()) as run:
             folders = {name: done.folder / PARCEL for name, done in packed.items()}
-            record, judged = _judge_all(session, folders, champion)
+            record, judged = _judge_all(session, folders, champion, choice)
             for name, one in judged.items():
                 one.errors.save(folder / f"errors_{name}.npy")
             evidence = json.dumps(record, indent=1, sort_keys=True)
@@ -116,7 +119,7 @@ def judge_parcel(folder: Path, snapshot: Snapshot, recipe: Recipe, split: str) -
 
 
 def _judge_all(
-    session: Session, folders: Mapping[str, Path], champion: ModelRef | None
+    session: Session, folders: Mapping[str, Path], champion: ModelRef | None, choice: Choice | None
 ) -> tuple[dict[str, Any], dict[str, Judged]]:
     recipe, snapshot = session.recipe, session.snapshot
     val, test = {}, {}
@@ -124,9 +127,10 @@ def _judge_all(
         session.watch("evaluate", place / len(folders), name)
         val[name] = judge_parcel(folder, snapshot, recipe, "val")
         test[name] = _with_cost(judge_parcel(folder, snapshot, recipe, "test"), val[name])
-    choice = _choose(recipe, snapshot, val)
+    choice = choice or _choose(recipe, snapshot, val)
     live = _judge_champion(session, champion) if champion else None
-    references = {name: one for name, one in test.items() if catalog.families().get(name) is not None}
+    known = catalog.families(recipe.task)
+    references = {name: one for name, one in test.items() if name in known}
     verdict = gates.judge(test[choice.name], references, live, recipe.judge)
     record = {
         "recipe": recipe.model_dump(mode="json"),

@@ -30,7 +30,7 @@ def draw(session: Session, folder: Path, record: Mapping[str, Any], folders: Map
         figures.horizon_figure(place / "error_by_horizon.png", reports, choice.name)
         figures.hour_figure(place / "error_by_hour.png", reports, choice.name)
         _forecast(session, predictor, chosen, place / "forecast_against_actual.png")
-    else:
+    elif session.recipe.task == "classify":
         figures.confusion_figure(place / "confusion_matrix.png", chosen)
     _learning(session, place / "learning.png")
     lineage = Lineage(

@@ -24,7 +24,7 @@ def cross_validated(session: Session) -> Done:
         from models.training.folds import cross_validate
         from models.training.objective import TaskLoss
 
-        card, scaler = catalog.family(recipe.family), snapshot.manifest.scaler
+        card, scaler = catalog.family(recipe.task, recipe.family), snapshot.manifest.scaler
         objective = TaskLoss(recipe.task, recipe.train.loss, scaler)
         gap = recipe.data.past_steps + recipe.data.horizon_steps
         results = []

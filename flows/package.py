@@ -32,7 +32,9 @@ from infra.signing import trusted_public_keys
 from models.artifact import wire
 from models.artifact.manifest import Manifest, read_and_verify
 from models.artifact.predictor import Predictor
+from models.artifact.samples import build_sample
 from models.artifact.signature import key_id
+from models.data.examples import ExampleSamples
 from models.data.snapshot import Snapshot, read_snapshot
 from services.bento import Beside, Model, build, release_bytes, serve_command, serve_environment
 from services.schemas import Release
@@ -179,6 +181,10 @@ def last_window(shop: Workshop, folder: Path) -> dict[str, Any]:
     samples = snapshot.samples("test")
     index = np.array([len(samples) - 1])
     batch = samples.take(index)
+    if isinstance(samples, ExampleSamples):
+        known = batch.target_mask[0] > 0
+        truth = np.where(known, batch.target[0].astype(float), np.nan)
+        return {"request": build_sample(samples.examples.specs, batch.inputs), "truth": truth.tolist()}
     if manifest.task == "classify":
         request = wire.build_request(batch.inputs["x"][0])
         return {"request": request, "truth": manifest.classes[int(batch.target[0])]}

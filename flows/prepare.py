@@ -8,23 +8,34 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from flows.bring import added_cards, added_folder, read_added
+from flows.fetch import raw_files
+from flows.options import UsageError
+from flows.simulate import scenario_fingerprint, simulated
 from flows.steps import Done, forget, key_of, once
 from flows.workshop import Workshop
 from infra.refs import DataRef
 from models import catalog
 from models.catalog import UnknownNameError
 from models.data.card import DatasetCard
+from models.data.examples import RawExamples
 from models.data.findings import BadDataError
 from models.data.prepare import prepare, raw_fingerprint
 from models.data.series import RawImages, RawSeries
 from models.data.snapshot import Snapshot, read_snapshot
 from models.recipe import Recipe, build
 
-DEFAULT_DATA = {"forecast": "oregon_counts", "classify": "digits"}
-DEFAULT_RECIPE = {"forecast": "forecast/stid", "classify": "classify/cnn"}
+DEFAULT_DATA = {
+    "forecast": "oregon_counts", "classify": "digits", "regress": "oregon_travel_times", "localise": "city_drives",
+    "detect": "freeway_incidents", "route": "city_travel_times", "control": "grid_signals",
+}  # fmt: skip
+DEFAULT_RECIPE = {
+    "forecast": "forecast/stid", "classify": "classify/cnn", "regress": "regress/mlp", "localise": "localise/cnn_gru",
+    "detect": "detect/cnn", "route": "route/gru", "control": "control/linear_policy",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ def prepare_key(shop: Workshop, recipe: Recipe) -> str:
     card = find_dataset(shop, recipe.data.name)
     mask = hashlib.sha256(shop.masking_key).hexdigest() if card.contract.personal else ""
     code = catalog.code_digest("data", "datasets")
-    return key_of(_fingerprint(shop, card), card.model_dump(), recipe.data.model_dump(), mask, code)
+    return key_of(_fingerprint(shop, card, recipe.data.seed), card.model_dump(), recipe.data.model_dump(), mask, code)
 
 
 def prepare_data(shop: Workshop, recipe: Recipe) -> Prepared:
@@ -81,7 +92,9 @@ def prepare_data(shop: Workshop, recipe: Recipe) -> Prepared:
     key = prepare_key(shop, recipe)
 
     def compute(folder: Path) -> dict[str, Any]:
-        manifest = prepare(read_raw(shop, card), card, recipe.data, shop.masking_key, folder, _fingerprint(shop, card))
+        seed = recipe.data.seed
+        raw, mark = read_raw(shop, card, seed), _fingerprint(shop, card, seed)
+        manifest = prepare(raw, card, recipe.data, shop.masking_key, folder, mark)
         shop.store.put_bytes(f"snapshots/{manifest.digest}", f"steps/prepare/{key}".encode())
         return {"digest": manifest.digest, "num_rows": manifest.num_rows}
 
@@ -105,15 +118,49 @@ def check_dataset(shop: Workshop, name: str) -> dict[str, Any]:
     return {"name": name, "ok": summary != "refused", "summary": summary, "findings": [asdict(f) for f in findings]}
 
 
-def read_raw(shop: Workshop, card: DatasetCard) -> RawSeries | RawImages:
-    """The unchecked data behind a card."""
-    if card.name in catalog.datasets():
-        module = importlib.import_module(f"models.datasets.{card.name}")
-        return module.read(module.fetch()[0].parent)  # type: ignore[no-any-return]
-    return read_added(added_folder(shop, card.name))
+def read_raw(shop: Workshop, card: DatasetCard, seed: int | None = None) -> RawSeries | RawImages | RawExamples:
+    """The unchecked data behind a card, simulated anew where a seed is given. Raises UsageError."""
+    module = _module(card)
+    if module is None:
+        _refuse_seed(card, seed)
+        return read_added(added_folder(shop, card.name))
+    scenario = _scenario(card, module, seed)
+    folder = simulated(shop, scenario) if scenario else raw_files(shop, module)[0].parent
+    return module.read(folder)  # type: ignore[no-any-return]
 
 
-def _fingerprint(shop: Workshop, card: DatasetCard) -> str:
-    if card.name in catalog.datasets():
-        return raw_fingerprint(importlib.import_module(f"models.datasets.{card.name}").fetch())
-    return raw_fingerprint(path for path in added_folder(shop, card.name).iterdir() if path.is_file())
+def _fingerprint(shop: Workshop, card: DatasetCard, seed: int | None = None) -> str:
+    module = _module(card)
+    if module is None:
+        _refuse_seed(card, seed)
+        return raw_fingerprint(path for path in added_folder(shop, card.name).iterdir() if path.is_file())
+    scenario = _scenario(card, module, seed)
+    return scenario_fingerprint(scenario) if scenario else raw_fingerprint(raw_files(shop, module))
+
+
+def _module(card: DatasetCard) -> ModuleType | None:
+    """The module of a shipped data set, None for one that was brought."""
+    return importlib.import_module(f"models.datasets.{card.name}") if card.name in catalog.datasets() else None
+
+
+def _scenario(card: DatasetCard, module: ModuleType, seed: int | None) -> dict[str, Any] | None:
+    """What is to be simulated; None where the shipped files are wanted. Raises UsageError for what is no simulation."""
+    scenario: dict[str, Any] | None = getattr(module, "SCENARIO", None)
+    if scenario is None:
+        _refuse_seed(card, seed)
+        return None
+    if seed is None and hasattr(module, "fetch"):
+        return None
+    return {**scenario, "seed": scenario["seed"] if seed is None else seed}
+
+
+def _refuse_seed(card: DatasetCard, seed: int | None) -> None:
+    if seed is not None:
+        simulated_ones = [name for name in catalog.datasets() if hasattr(_imported(name), "SCENARIO")]
+        raise UsageError(
+            f"data.seed={seed}: data set '{card.name}' is not simulated; those that are: {', '.join(simulated_ones)}"
+        )
+
+
+def _imported(name: str) -> ModuleType:
+    return importlib.import_module(f"models.datasets.{name}")

@@ -54,7 +54,7 @@ def catalog_record(shop: Workshop) -> dict[str, Any]:
             "has_student": card.student is not None,
             "settings": card.config().model_dump(mode="json"),
         }
-        for card in catalog.families().values()
+        for card in catalog.all_families().values()
     ]
     datasets = [card.model_dump(mode="json") for card in all_datasets(shop).values()]
     return {

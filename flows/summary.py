@@ -52,11 +52,11 @@ def outcome_of(
 def _convention(report: CandidateReport) -> str:
     if report.task == "forecast":
         return f"at horizon step {report.judged_step}, {report.judged_min:g} min ahead, in {report.unit}"
-    return "per image"
+    return report.convention if report.task != "classify" else "per image"
 
 
 def _metrics(report: CandidateReport) -> dict[str, float]:
-    if report.task == "classify":
+    if report.task != "forecast":
         return {item.name: item.value for item in report.metrics}
     at_horizon = {name: report.value(name) for name in ("mae", "rmse")}
     return at_horizon | {f"{name}_pooled": report.value(name, "pooled") for name in ("mae", "rmse")}

@@ -52,7 +52,7 @@ def variants(recipe: Recipe) -> list[Variant]:
 
     A baseline's recipe fits the baselines alone; the hard-label student is always there where students are.
     """
-    card = catalog.family(recipe.family)
+    card = catalog.family(recipe.task, recipe.family)
     found = [_baseline(recipe, name) for name, other in catalog.families(recipe.task).items() if other.is_baseline]
     if card.is_baseline:
         return found
@@ -75,7 +75,7 @@ def variants(recipe: Recipe) -> list[Variant]:
 
 def competitors(recipe: Recipe) -> set[str]:
     """Who may be promoted: everybody, or the baseline alone when the recipe is a baseline's."""
-    return {recipe.family} if catalog.family(recipe.family).is_baseline else set()
+    return {recipe.family} if catalog.family(recipe.task, recipe.family).is_baseline else set()
 
 
 def fit(session: Session, variant: Variant) -> Done:
@@ -161,7 +161,7 @@ def _teaching(session: Session, variant: Variant, network: "nn.Module", origin: 
 
     recipe, snapshot = session.recipe, session.snapshot
     teacher = load(session, _named(recipe, origin))
-    example = example_inputs(catalog.family(variant.family), snapshot.shape)
+    example = example_inputs(catalog.family(session.recipe.task, variant.family), snapshot.shape)
     scaler = snapshot.manifest.scaler
     return distillation(recipe.task, teacher, network, example, variant.train, recipe.distil, scaler)
 
@@ -170,7 +170,7 @@ def _build(session: Session, variant: Variant) -> "nn.Module":
     from models.training.build import build_network
 
     snapshot = session.snapshot
-    card = catalog.family(variant.family)
+    card = catalog.family(session.recipe.task, variant.family)
     return build_network(card, snapshot.shape, variant.config, snapshot.manifest.scaler, variant.train.seed)
 
 
@@ -182,7 +182,7 @@ def _baseline(recipe: Recipe, name: str) -> Variant:
     """A baseline as its own card says, on the device and with the seed of the recipe."""
     if name == recipe.family:
         return Variant(name, name, recipe.model, recipe.train)
-    card = catalog.family(name)
+    card = catalog.family(recipe.task, name)
     own = {key.partition(".")[2]: value for key, value in card.recipe.items() if key.startswith("train.")}
     train = TrainRecipe.model_validate({"device": recipe.train.device, "seed": recipe.train.seed, **own})
     return Variant(name, name, card.config(), train)

@@ -6,12 +6,10 @@ and a part file of its own, put in place by a rename: a kill loses the days unde
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from infra.sumo_scenario import (
     station_positions_km,
     trips,
 )
+from infra.sumo_tools import in_parallel, run
 
 RAMP_M = 500.0
 RAMP_SPEED_KMH = 80.0
@@ -43,19 +42,6 @@ VEHICLE_TYPES = """
   speedFactor="normc(0.9,0.05,0.75,1.0)"/>
 <vType id="blocker" length="4.5"/>
 """
-
-
-def _program(name: str) -> str:
-    spec = importlib.util.find_spec("sumo")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("SUMO is not installed: expected the extra `sim`, got none; pip install 'roadworthy[sim]'")
-    return str(Path(spec.origin).parent / "bin" / name)
-
-
-def _run(program: str, *options: str) -> None:
-    done = subprocess.run([_program(program), *options], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{program} stopped with {done.returncode}: {done.stderr[-800:]}")
 
 
 def _locate(road: list[Section], position_km: float, margin_m: float) -> tuple[Section, float]:
@@ -104,7 +90,7 @@ def write_network(scenario: FreewayScenario, folder: Path) -> Path:
         options += [f"--{name}-files", str(path)]
     network = folder / "freeway.net.xml"
     quiet = ["--no-internal-links", "--no-turnarounds", "--no-warnings", "--xml-validation", "never"]
-    _run("netconvert", *options, *quiet, "--output-file", str(network))
+    run("netconvert", *options, *quiet, "--output-file", str(network))
     return network
 
 
@@ -137,10 +123,10 @@ def _blockers(scenario: FreewayScenario, incident: Incident, zero_s: float) -> l
     return rows
 
 
-def _write_traffic(scenario: FreewayScenario, day: int, zero_s: float, folder: Path) -> Path:
+def _write_traffic(scenario: FreewayScenario, day: int, blockages: list[Incident], zero_s: float, folder: Path) -> Path:
     """The route file of one day; simulated time counts from `zero_s`."""
     day_trips, last_s = trips(scenario, day), scenario.hours[1] * 3600
-    rows = [row for incident in incidents(scenario, day) for row in _blockers(scenario, incident, zero_s)]
+    rows = [row for incident in blockages for row in _blockers(scenario, incident, zero_s)]
     names = np.array(["car", "car-wet", "truck", "truck-wet"])[2 * day_trips.truck + day_trips.wet]
     for number, depart_s in enumerate(day_trips.depart_s):
         route = f"{day_trips.entrance[number]}-{day_trips.exit[number]}"
@@ -202,33 +188,38 @@ def simulate_day(scenario: FreewayScenario, day: int, work_folder: Path) -> Path
     part = part_path(scenario, day, work_folder)
     if part.exists():
         return part
-    work_folder.mkdir(parents=True, exist_ok=True)
-    zero_s = scenario.hours[0] * 3600 - scenario.warm_up_min * 60
-    with tempfile.TemporaryDirectory(dir=work_folder) as name:
-        folder = Path(name)
-        _run(
-            "sumo", "--net-file", str(write_network(scenario, folder)),
-            "--route-files", str(_write_traffic(scenario, day, zero_s, folder)),
-            "--additional-files", str(_write_loops(scenario, folder)),
-            "--end", str(scenario.hours[1] * 3600 - zero_s), "--seed", str(scenario.seed + day),
-            "--step-length", "1", "--extrapolate-departpos", "--collision.action", "none",
-            "--time-to-teleport", "300", "--no-step-log", "--no-warnings", "--xml-validation", "never",
-        )  # fmt: skip
-        finished = folder / "part.parquet"
-        _read_loops(scenario, day, zero_s, folder / "loops.csv").write_parquet(finished)
+    return put_in_place(partial(traffic, scenario, day, incidents(scenario, day)), part)
+
+
+def put_in_place(make: Callable[[Path], pl.DataFrame], part: Path) -> Path:
+    """Write what `make` returns, worked out in a folder that vanishes, as the file `part`: whole or not at all."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=part.parent) as name:
+        finished = Path(name) / "part.parquet"
+        make(Path(name)).write_parquet(finished, compression="zstd", compression_level=19)
         finished.replace(part)
     return part
 
 
+def traffic(scenario: FreewayScenario, day: int, blockages: list[Incident], folder: Path) -> pl.DataFrame:
+    """Drive one day's trips past these blockages, in `folder`: time, station, speed, flow, occupancy."""
+    zero_s = scenario.hours[0] * 3600 - scenario.warm_up_min * 60
+    run(
+        "sumo", "--net-file", str(write_network(scenario, folder)),
+        "--route-files", str(_write_traffic(scenario, day, blockages, zero_s, folder)),
+        "--additional-files", str(_write_loops(scenario, folder)),
+        "--end", str(scenario.hours[1] * 3600 - zero_s), "--seed", str(scenario.seed + day),
+        "--step-length", "1", "--extrapolate-departpos", "--collision.action", "none",
+        "--time-to-teleport", "300", "--no-step-log", "--no-warnings", "--xml-validation", "never",
+    )  # fmt: skip
+    return _read_loops(scenario, day, zero_s, folder / "loops.csv")
+
+
 def generate(scenario: FreewayScenario, work_folder: Path, num_processes: int = 1) -> Iterator[Path]:
     """Simulate all days, `num_processes` at a time, and yield each part as soon as it is in place."""
-    pool = ThreadPoolExecutor(num_processes)  # the threads only wait for their SUMO process
-    waiting = [pool.submit(simulate_day, scenario, day, work_folder) for day in range(scenario.num_days)]
-    try:
-        for done in as_completed(waiting):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    yield from in_parallel(
+        partial(simulate_day, scenario, work_folder=work_folder), list(range(scenario.num_days)), num_processes
+    )
 
 
 def collect(scenario: FreewayScenario, work_folder: Path, target_folder: Path) -> Path:

@@ -10,7 +10,7 @@ import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -37,6 +37,8 @@ class FamilyCard:
     `network` is "module:Class"; the class is an `nn.Module` built as `Class(shape, config)`.
     `student` is the configuration of the small network distilled from this family; None means it is never distilled.
     `recipe` holds dotted recipe settings that differ from the defaults, e.g. {"train.num_epochs": 20}.
+    `gate` says what a candidate owes to this baseline: "beat" it, be "not_worse", or nothing: it is only shown.
+    `search` holds the values of student settings that the compression search tries, e.g. {"width": (16, 32, 64)}.
     """
 
     name: str
@@ -48,6 +50,8 @@ class FamilyCard:
     student: FamilyConfig | None = None
     is_baseline: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    gate: Literal["beat", "not_worse", ""] = ""
+    search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def load(self) -> type[Any]:
         """The network class; imports torch."""
@@ -55,22 +59,29 @@ class FamilyCard:
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
 
 
-def families(task: str | None = None) -> dict[str, FamilyCard]:
-    """Every folder of `models/families` that has a card, by name."""
+def all_families() -> dict[str, FamilyCard]:
+    """Every folder of `models/families` that has a card, by `task/name`, sorted."""
     package = importlib.import_module("models.families")
-    cards = {
-        info.name: importlib.import_module(f"models.families.{info.name}.card").CARD
+    folders = [Path(path) for path in package.__path__]
+    names = [
+        info.name
         for info in pkgutil.iter_modules(package.__path__)
-        if info.ispkg
-    }
-    return {name: card for name, card in cards.items() if task in (None, card.task)}
+        if info.ispkg and any((folder / info.name / "card.py").is_file() for folder in folders)
+    ]
+    cards = [importlib.import_module(f"models.families.{name}.card").CARD for name in names]
+    return {f"{card.task}/{card.name}": card for card in sorted(cards, key=lambda card: (card.task, card.name))}
 
 
-def family(name: str) -> FamilyCard:
+def families(task: str) -> dict[str, FamilyCard]:
+    """The families of one task, by their name in it."""
+    return {card.name: card for card in all_families().values() if card.task == task}
+
+
+def family(task: str, name: str) -> FamilyCard:
     """One family's card; raises UnknownNameError."""
-    known = families()
+    known = families(task)
     if name not in known:
-        raise UnknownNameError("family", name, known)
+        raise UnknownNameError(f"{task} family", name, known)
     return known[name]
 
 
@@ -84,7 +95,7 @@ def datasets() -> dict[str, DatasetCard]:
 
 def recipe_names() -> list[str]:
     """`task/family` of every family, sorted."""
-    return sorted(f"{card.task}/{card.name}" for card in families().values())
+    return sorted(all_families())
 
 
 def code_digest(*folders: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 
 from models import catalog
 from models.catalog import FamilyConfig, UnknownNameError
-from models.data.card import DatasetCard, Frozen
+from models.data.card import DatasetCard, Frozen, TaskName
 
 
 class RecipeError(ValueError):
@@ -29,6 +29,9 @@ class DataRecipe(Frozen):
     val_share: float = Field(0.1, gt=0, lt=1)
     gap_steps: int = Field(12, ge=0, description="steps left out between two splits")
     labelled_share: float = Field(1.0, gt=0, le=1, description="share of train labels kept (classify); rest unlabelled")
+    seed: int | None = Field(
+        None, ge=0, description="simulates the data set anew from this seed; None: as it is shipped"
+    )
 
 
 class TrainRecipe(Frozen):
@@ -43,7 +46,10 @@ class TrainRecipe(Frozen):
     schedule: Literal["constant", "cosine", "one_cycle", "step"] = "cosine"
     clip_norm: float = Field(5.0, gt=0)
     patience: int = Field(6, ge=1, description="epochs without a better validation loss before the loop stops")
-    loss: Literal["mae", "mse", "huber", "cross_entropy"] = "mae"
+    loss: Literal["mae", "mse", "huber", "cross_entropy", "bce"] = "mae"
+    augment: Literal["none", "light", "strong"] = Field(
+        "none", description="classify: images changed at random in training"
+    )
     seed: int = 7
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -78,10 +84,43 @@ class PruneRecipe(Frozen):
 
 
 class QuantiseRecipe(Frozen):
-    """Static int8 of the exported graph."""
+    """Fewer bits for the exported graph: static or dynamic int8, or half precision."""
 
     enabled: bool = True
+    method: Literal["static", "dynamic", "fp16"] = "static"
     num_calibration: int = Field(256, ge=8)
+
+
+class ImproveRecipe(Frozen):
+    """After imitation, better in closed loop: evolution of a policy's parameters in the simulator (control)."""
+
+    num_generations: int = Field(0, ge=0, description="0 leaves it out")
+    population: int = Field(8, ge=4)
+    num_seeds: int = Field(2, ge=1, description="simulated traffic that every member of a generation is tried on")
+    step_size: float = Field(0.2, gt=0)
+    seed: int = 11
+
+
+class EvaluateRecipe(Frozen):
+    """The convention of the figures: our own, or that of a paper, so that they can be held against it."""
+
+    protocol: Literal["default", "tgcn", "metr_la"] = "default"
+
+
+# What a published protocol fixes. tgcn: Zhao et al., T-GCN, IEEE T-ITS 2020, 80/20 with the checkpoint chosen on the
+# last eighth of the 80, errors pooled over all steps up to the horizon. metr_la: Li et al., DCRNN, ICLR 2018, errors at
+# the judged step.
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "tgcn": {
+        "data.past_steps": 12, "data.horizon_steps": 3, "data.train_share": 0.7, "data.val_share": 0.1,
+        "data.gap_steps": 0, "judge.judged_step": 3,
+    },
+    "metr_la": {
+        "data.past_steps": 12, "data.horizon_steps": 12, "data.train_share": 0.7, "data.val_share": 0.1,
+        "data.gap_steps": 0, "judge.judged_step": 3,
+    },
+}  # fmt: skip
 
 
 class JudgeRecipe(Frozen):
@@ -93,12 +132,15 @@ class JudgeRecipe(Frozen):
     confidence: float = Field(0.95, gt=0.5, lt=1)
     max_latency_ms: float = Field(50.0, gt=0, description="p99 of one request in the predictor")
     max_bytes: int = Field(50_000_000, gt=0)
+    closed_loop_seeds: int = Field(8, ge=2, description="route, control: simulated runs that it drives")
+    closed_loop_first_seed: int = Field(9000, ge=0, description="apart from every seed that it was trained on")
+    closed_loop_max_s: float = Field(600.0, gt=0, description="no simulation begins after this many seconds")
 
 
 class Recipe(Frozen):
     """The whole run."""
 
-    task: Literal["forecast", "classify"]
+    task: TaskName
     family: str
     product: str = Field(pattern="^[a-z0-9_][a-z0-9_-]{0,62}$", description="the registered name")
     data: DataRecipe
@@ -108,12 +150,16 @@ class Recipe(Frozen):
     distil: DistilRecipe = DistilRecipe()
     prune: PruneRecipe = PruneRecipe()
     quantise: QuantiseRecipe = QuantiseRecipe()
+    improve: ImproveRecipe = ImproveRecipe()
+    evaluate: EvaluateRecipe = EvaluateRecipe()
     judge: JudgeRecipe = JudgeRecipe()
 
     @field_validator("model", "student", mode="before")
     @classmethod
     def _typed(cls, value: Any, info: Any) -> Any:
-        return catalog.family(info.data["family"]).config.model_validate(value) if isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            return value
+        return catalog.family(info.data["task"], info.data["family"]).config.model_validate(value)
 
     @property
     def name(self) -> str:
@@ -131,7 +177,7 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
     """
     if name not in catalog.recipe_names():
         raise UnknownNameError("recipe", name, catalog.recipe_names())
-    card = catalog.family(name.partition("/")[2])
+    card = catalog.family(*name.split("/"))
     if data.task != card.task:
         raise RecipeError(f"recipe {name} is for {card.task} data; data set '{data.name}' is for {data.task}")
     tree: dict[str, Any] = {
@@ -145,7 +191,8 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
     wished = dict(settings or {})
     for key in wished:
         _refuse_unknown(key, tree)
-    for key, value in {**card.recipe, **data.recipe, **wished}.items():
+    protocol = PROTOCOLS.get(str(wished.get("evaluate.protocol", "default")), {})
+    for key, value in {**card.recipe, **data.recipe, **protocol, **wished}.items():
         _put(tree, key, value)
     try:
         return Recipe.model_validate(tree)
@@ -157,7 +204,8 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
 def known_keys(tree: Mapping[str, Any]) -> list[str]:
     """Every dotted key that `--set` takes for this recipe tree."""
     parts: dict[str, type[Frozen]] = {"data": DataRecipe, "train": TrainRecipe, "distil": DistilRecipe}
-    parts |= {"prune": PruneRecipe, "quantise": QuantiseRecipe, "judge": JudgeRecipe}
+    parts |= {"prune": PruneRecipe, "quantise": QuantiseRecipe, "improve": ImproveRecipe}
+    parts |= {"evaluate": EvaluateRecipe, "judge": JudgeRecipe}
     keys = [f"{part}.{field}" for part, record in parts.items() for field in record.model_fields if field != "name"]
     keys += [f"{part}.{field}" for part in ("model", "student") for field in tree[part] or ()]
     return sorted([*keys, "product"])

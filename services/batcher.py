@@ -24,6 +24,11 @@ Predict = Callable[[Inputs], NDArray[np.float32]]
 _NEWEST_SHARE = 0.1  # of a measurement in the running mean of seconds per row
 
 
+def rows_in(inputs: Inputs) -> int:
+    """How many rows these inputs have; every one of them has as many."""
+    return len(next(iter(inputs.values())))
+
+
 def check_wait(load: Load, seconds: float, deadline_s: float) -> None:
     """Note how long a request waited for its turn; raises Refusal 503 when that is longer than its deadline."""
     if seconds > load.longest_wait_s:
@@ -64,10 +69,10 @@ class Batcher:
 
     async def run(self, inputs: Inputs) -> NDArray[np.float32]:
         """The graph's output; raises Refusal 503 when the rows before these would take longer than the deadline."""
-        num_in_flight = self._load.in_flight
+        num_in_flight, num_rows = self._load.in_flight, rows_in(inputs)
         if self._max_rows == 1 or (num_in_flight <= 1 and not self._waiting and (num_in_flight or not self._window_s)):
-            return self._timed(inputs, len(inputs["x"]))
-        return await self._among_others(inputs, len(inputs["x"]))
+            return self._timed(inputs, num_rows)
+        return await self._among_others(inputs, num_rows)
 
     def _among_others(self, inputs: Inputs, num_rows: int) -> "asyncio.Future[NDArray[np.float32]]":
         check_wait(self._load, self._num_rows * self.seconds_per_row, self._deadline_s)
@@ -95,7 +100,7 @@ class Batcher:
         if len(waiting) > 1:
             together = {name: np.concatenate([one.inputs[name] for one in waiting]) for name in together}
         try:
-            outputs = self._timed(together, len(together["x"]))
+            outputs = self._timed(together, rows_in(together))
         except Exception as error:  # the service edge: nobody waits for ever, and one's rows break no other's
             self._answer_each(waiting, error)
             return

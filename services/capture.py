@@ -223,9 +223,10 @@ class Capture:
 def _record(offer: _Offer, masked: frozenset[str], environment_digest: str) -> Record:
     release = offer.served.release
     members = zip(getattr(offer.served, "members", ()), getattr(offer.served, "weights", ()), strict=True)
-    nodes = getattr(getattr(offer.served, "manifest", None), "nodes", ())
-    hidden = [index for index, name in enumerate(nodes) if name in masked]
-    left_out = [name for name in (*offer.inputs, *offer.outputs, *nodes) if name in masked]
+    labels, axis = _labels(getattr(offer.served, "manifest", None), (*offer.inputs, *offer.outputs))
+    named = dict.fromkeys(label for each in labels.values() for label in each)
+    left_out = [name for name in (*offer.inputs, *offer.outputs, *named) if name in masked]
+    hidden = {name: [i for i, label in enumerate(each) if label in masked] for name, each in labels.items()}
     return Record(
         prediction_id=offer.prediction_id,
         time_us=round(offer.time_s * 1e6),
@@ -237,8 +238,8 @@ def _record(offer: _Offer, masked: frozenset[str], environment_digest: str) -> R
         key_id=offer.caller.key_id,
         release=release.model_dump_json(),
         environment=environment_digest,
-        inputs=_tensors(offer.inputs, masked, hidden, len(nodes)),
-        outputs=_tensors(offer.outputs, masked, hidden, len(nodes)),
+        inputs=_tensors(offer.inputs, masked, hidden, axis),
+        outputs=_tensors(offer.outputs, masked, hidden, axis),
         masked=tuple(left_out),
         members=tuple(
             Member(one.release.product, one.release.version, one.release.parcel_digest, weight)
@@ -247,16 +248,28 @@ def _record(offer: _Offer, masked: frozenset[str], environment_digest: str) -> R
     )
 
 
-def _tensors(arrays: Arrays, masked: frozenset[str], hidden: Sequence[int], num_nodes: int) -> dict[str, Tensor]:
+def _labels(manifest: Any, names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], int]:
+    """What can be masked within each tensor, and on which axis it lies: nodes, or the labels of a tensor task."""
+    if nodes := getattr(manifest, "nodes", ()):
+        return dict.fromkeys(names, nodes), 2  # [B, T, N, C], [B, H, N]
+    output = getattr(manifest, "output", None)
+    specs = (*getattr(manifest, "inputs", ()), *([output] if output else ()))
+    return {spec.name: spec.labels for spec in specs if spec.labels}, -1
+
+
+def _tensors(
+    arrays: Arrays, masked: frozenset[str], hidden: Mapping[str, Sequence[int]], axis: int
+) -> dict[str, Tensor]:
     return {
-        name: tensor_of(_blanked(array, hidden, num_nodes), masked=name in masked) for name, array in arrays.items()
+        name: tensor_of(_blanked(array, hidden.get(name, ()), axis), masked=name in masked)
+        for name, array in arrays.items()
     }
 
 
-def _blanked(array: NDArray[Any], hidden: Sequence[int], num_nodes: int) -> NDArray[Any]:
-    """NaN in place of the hidden nodes' columns of [B, T, N, C], [B, T, N] or [B, H, N]."""
-    if not hidden or array.ndim < 3 or array.shape[2] != num_nodes:
+def _blanked(array: NDArray[Any], hidden: Sequence[int], axis: int) -> NDArray[Any]:
+    """NaN in place of what is hidden on this axis; an array that does not have it is left as it is."""
+    if not hidden or array.ndim < max(axis + 1, 2):
         return array
     blanked = array.astype(np.result_type(array, np.float32))
-    blanked[:, :, hidden] = np.nan
+    np.moveaxis(blanked, axis, 0)[list(hidden)] = np.nan
     return blanked

@@ -7,7 +7,7 @@ answered in between.
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,31 +17,15 @@ from models.artifact import occlusion
 from models.artifact.checks import InputError
 from models.artifact.manifest import Manifest
 from models.artifact.wire import Request
+from services.effects import FORMATS, METHODS, NUM_MOST, ROWS_AT_ONCE, Answering, largest_first, short, tensor
+from services.explain_tensors import PARAMETERS as OF_TENSORS
+from services.explain_tensors import explain_tensors
 
-METHODS = ("occlusion",)
-FORMATS = {"json": "application/json", "png": "image/png"}
 FILLS = {"forecast": ("missing", "mean"), "classify": ("mean", "zero")}  # the first is what nobody asked about
 PARAMETERS = {
     "forecast": ("node", "horizon_min", "step", "fill", "format", "method"),
     "classify": ("class", "fill", "format", "method"),
 }
-ROWS_AT_ONCE = 64  # a few milliseconds of the event loop
-NUM_MOST = 10
-
-
-class Answering(Protocol):
-    """What is asked: one served model, or an ensemble of some."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The contract."""
-
-    @property
-    def model_version(self) -> str:
-        """`product/version`."""
-
-    async def infer(self, inputs: dict[str, NDArray[Any]]) -> Mapping[str, NDArray[np.float32]]:
-        """Named output tensors; may raise a Refusal."""
 
 
 @dataclass(frozen=True)
@@ -50,40 +34,53 @@ class Question:
 
     position: tuple[int, ...] | None
     fill: occlusion.Fill
-    form: str
 
 
 async def explain(served: Answering, request: Request, query: Mapping[str, str]) -> tuple[str, bytes]:
     """Content type and body; raises InputError for a question that cannot be answered, and what `infer` raises.
 
-    query: `node` with `horizon_min` or `step` (from 1), or `class`; `fill`, `format` and `method`; all optional.
+    query: `node` with `horizon_min` or `step` (from 1), or `class`, or what `explain_tensors` takes; `fill`, `format`
+    and `method`; all optional.
     """
-    question = ask(served.manifest, query)
+    form, image = _form(served.manifest, query), None
+    question = _asked(served.manifest, query) if served.manifest.task in FILLS else None
     if request.num_rows != 1:
         raise InputError("too many rows", "data", "one row to explain", str(request.num_rows))
-    answer, plan = await _explained(served, request, question)
-    if question.form == "json":
+    if question is None:
+        answer = await explain_tensors(served, request.inputs, query)
+    else:
+        answer, plan = await _explained(served, request, question)
+        image = plan.inputs["x"][0] if plan.is_image else None
+    if form == "json":
         return FORMATS["json"], msgspec.json.encode(answer)
     from services.heatmap import draw  # Pillow, and fonts: only for who wants a picture
 
-    return FORMATS["png"], await asyncio.to_thread(draw, answer, plan.inputs["x"][0] if plan.is_image else None)
+    return FORMATS["png"], await asyncio.to_thread(draw, answer, image)
 
 
-def ask(manifest: Manifest, query: Mapping[str, str]) -> Question:
-    """The question of a query string; raises InputError for what is unknown, so that no wish is passed over."""
-    known = PARAMETERS[manifest.task]
+def parameters_of(task: str) -> tuple[str, ...]:
+    """What the query of an explanation may say."""
+    return PARAMETERS.get(task, OF_TENSORS)
+
+
+def _form(manifest: Manifest, query: Mapping[str, str]) -> str:
+    """The format; raises InputError for what is unknown, so that no wish is passed over."""
+    known = parameters_of(manifest.task)
     if unknown := sorted(set(query) - set(known)):
         raise InputError("unknown parameter", "query", ", ".join(known), repr(unknown[0][:60]))
-    fills = FILLS[manifest.task]
-    fill = cast(occlusion.Fill, _one_of(query, "fill", fills))
     _one_of(query, "method", METHODS)
-    form = _one_of(query, "format", tuple(FORMATS))
+    return _one_of(query, "format", tuple(FORMATS))
+
+
+def _asked(manifest: Manifest, query: Mapping[str, str]) -> Question:
+    """The question of a query string about a window or an image; raises InputError."""
+    fill = cast(occlusion.Fill, _one_of(query, "fill", FILLS[manifest.task]))
     if manifest.task == "classify":
         wanted = query.get("class")
         position = None if wanted is None else (manifest.classes.index(_one_of(query, "class", manifest.classes)),)
-        return Question(position, fill, form)
+        return Question(position, fill)
     node = manifest.node_index[_one_of(query, "node", manifest.nodes)]
-    return Question((_step(manifest, query) - 1, node), fill, form)
+    return Question((_step(manifest, query) - 1, node), fill)
 
 
 def _one_of(query: Mapping[str, str], name: str, known: tuple[str, ...]) -> str:
@@ -108,33 +105,28 @@ def _step(manifest: Manifest, query: Mapping[str, str]) -> int:
 
 async def _explained(served: Answering, request: Request, question: Question) -> tuple[dict[str, Any], occlusion.Plan]:
     manifest, plan, fill = served.manifest, occlusion.plan(served.manifest, request.inputs), question.fill
-    probed = _tensor(await served.infer(plan.probe(fill)))
+    probed = tensor(await served.infer(plan.probe(fill)))
     if fill == "missing" and occlusion.ignores_mask(probed):
         fill = "mean"  # a graph that does not look at the mask would take the zero below it for a reading
-        probed = _tensor(await served.infer(plan.probe(fill)))
+        probed = tensor(await served.infer(plan.probe(fill)))
     position = question.position or (int(probed[0].argmax()),)
     without = []
     num_rows = min(manifest.max_batch, ROWS_AT_ONCE)
     for start in range(0, plan.num_rows, num_rows):
         await asyncio.sleep(0)
-        answers = _tensor(await served.infer(plan.hidden(start, start + num_rows, fill)))
+        answers = tensor(await served.infer(plan.hidden(start, start + num_rows, fill)))
         without.append(answers.reshape(len(answers), -1)[:, np.ravel_multi_index(position, answers.shape[1:])])
     prediction, baseline = (float(row[position]) for row in probed[:2])
     effects = plan.effects(prediction, np.concatenate(without))
     return {
-        "explained": {**_place(manifest, position), "prediction": _short(prediction)},
+        "explained": {**_place(manifest, position), "prediction": short(prediction)},
         "method": METHODS[0],
-        "baseline": {"fill": fill, "prediction": _short(baseline)},
+        "baseline": {"fill": fill, "prediction": short(baseline)},
         **_axes(manifest, plan),
-        "effects": [[_short(effect) for effect in row] for row in effects.tolist()],
+        "effects": [[short(effect) for effect in row] for row in effects.tolist()],
         "most": _most(manifest, plan, effects),
         "model_version": served.model_version,
     }, plan
-
-
-def _tensor(outputs: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The one output tensor of either task."""
-    return next(iter(outputs.values()))
 
 
 def _place(manifest: Manifest, position: tuple[int, ...]) -> dict[str, Any]:
@@ -160,22 +152,13 @@ def _lags(manifest: Manifest, plan: occlusion.Plan) -> list[float]:
 
 
 def _most(manifest: Manifest, plan: occlusion.Plan, effects: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """The inputs that moved it most, each with its share of all effects' sizes; none that did not move it."""
-    total = float(np.abs(effects).sum())
-    order = np.argsort(-np.abs(effects), axis=None, kind="stable")[:NUM_MOST]
+    """The inputs that moved it most."""
     most = []
-    for row, column in zip(*np.unravel_index(order, effects.shape), strict=True):
-        effect = float(effects[row, column])
-        if effect == 0:
-            break
+    for flat, share in largest_first(effects):
+        row, column = (int(place) for place in np.unravel_index(flat, effects.shape))
         if plan.is_image:
             place: dict[str, Any] = {"top_px": plan.starts[0][row], "left_px": plan.starts[1][column]}
         else:
             place = {"node": manifest.nodes[row], "lag_min": _lags(manifest, plan)[column]}
-        most.append({**place, "effect": _short(effect), "share": _short(abs(effect) / total)})
+        most.append({**place, "effect": short(float(effects[row, column])), "share": short(share)})
     return most
-
-
-def _short(value: float) -> float:
-    """Six significant digits, as many as a float32 has."""
-    return float(f"{value:.6g}")

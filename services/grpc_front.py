@@ -22,7 +22,7 @@ from services.observe import Metrics
 from services.protocol_v2_frame import MAX_SMALL_BYTES, check_frame
 from services.protocol_v2_health import SERVICE as HEALTH_SERVICE
 from services.protocol_v2_health import Health
-from services.protocol_v2_infer import Capture, Inference, chosen, refused
+from services.protocol_v2_infer import Capture, Inference, refused
 from services.protocol_v2_messages import QUESTIONS, parsed, read_tensors, response_of
 from services.protocol_v2_status import Metadata
 from services.protocol_v2_tensors import Reader
@@ -181,11 +181,11 @@ class GrpcFront:
             raise Refusal(413, "the request is too large", "ModelInfer", expected, f"{len(raw_request)} bytes")
         try:
             tensors = read_tensors(request, Reader(served.manifest))
-            outputs = await self._inference.outputs(served, prediction_id, caller, tensors)
-            picked = chosen(outputs, [output.name for output in request.outputs])
+            wanted = [output.name for output in request.outputs]
+            outputs = await self._inference.outputs(served, prediction_id, caller, tensors, wanted)
         except InputError as error:
             raise refused(error) from error
-        return response_of(served.release, request, prediction_id, picked)
+        return response_of(served.release, request, prediction_id, outputs)
 
     async def _admit(self, context: Any, verb: str, model: str, num_bytes: int, method: str) -> Caller:
         header = header_of(context)

@@ -1,4 +1,4 @@
-"""Draws an explanation: a heat map of effects, its legend, what moved the answer most.
+"""Draws an explanation: a heat map of effects, or bars of them, its legend, what moved the answer most.
 
 With Pillow alone: a serving container has no matplotlib. Colours run from blue through white to red (ColorBrewer RdBu),
 which the colour-blind tell apart; they grow with the square root of an effect, so that one large effect does not hide
@@ -30,6 +30,8 @@ Box = tuple[float, float, float, float]
 
 def draw(answer: dict[str, Any], image: NDArray[np.float32] | None = None) -> bytes:
     """PNG of an answer of `services.explain`; `image` [C, H, W] in 0..1 is what was classified."""
+    if isinstance(answer["effects"], dict):
+        return _bars(answer)
     effects = np.array(answer["effects"], np.float64)
     largest = float(np.abs(effects).max(initial=0.0)) or 1.0
     box = _map_box(effects.shape, image)
@@ -44,9 +46,7 @@ def draw(answer: dict[str, Any], image: NDArray[np.float32] | None = None) -> by
         _sent(picture, box, image)
     _legend(canvas, box, largest, answer["explained"]["units"])
     _list(canvas, answer, image is not None)
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=4)
-    return stream.getvalue()
+    return _png(picture)
 
 
 def colours(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
@@ -80,6 +80,39 @@ def _title(canvas: ImageDraw.ImageDraw, answer: dict[str, Any]) -> None:
     said = f"What moved this answer. Red raised it, blue lowered it: {each} in turn ({answer['method']})."
     canvas.text((MARGIN, 52), said, _SOFT, _font(14))
     canvas.text((MARGIN, 71), f"Without any of them it would be {baseline['prediction']:.4g}.", _SOFT, _font(14))
+
+
+def _bars(answer: dict[str, Any]) -> bytes:
+    """The labels that moved an answer of a tensor task most, a bar each: to the right what raised it."""
+    explained, most = answer["explained"], answer["most"]
+    picture = Image.new("RGB", (WIDTH, _TOP + 34 * max(len(most), 1) + MARGIN), _PAPER)
+    canvas = ImageDraw.Draw(picture)
+    what = f"{explained['output']}: {explained['prediction']:.4g} {explained['units']}".rstrip()
+    canvas.text((MARGIN, 18), f"{answer['model_version']} · {what}", _INK, _font(23))
+    said = f"What moved this answer. Red raised it, blue lowered it: each was hidden in turn ({answer['method']})."
+    canvas.text((MARGIN, 52), said, _SOFT, _font(14))
+    canvas.text(
+        (MARGIN, 71), f"Without any of them it would be {answer['baseline']['prediction']:.4g}.", _SOFT, _font(14)
+    )
+    middle, half = (_MAP_RIGHT + _MAP_LEFT) / 2 + 120, (_MAP_RIGHT - _MAP_LEFT) / 2
+    largest = max((abs(item["effect"]) for item in most), default=1.0)
+    for place, item in enumerate(most):
+        top, length = _TOP + 34 * place, half * item["effect"] / largest
+        name = ": ".join(part for part in (item["input"], item["label"]) if part)
+        canvas.text((MARGIN, top + 4), name[:28], _INK, _font(14))
+        box = (min(middle, middle + length), top, max(middle, middle + length), top + 22)
+        canvas.rectangle(box, fill=tuple(int(part) for part in colours(np.array(0.5 if length > 0 else -0.5))))
+        canvas.text((WIDTH - MARGIN, top + 4), f"{item['effect']:+.3g}", _INK, _font(14), "ra")
+    canvas.line((middle, _TOP - 6, middle, _TOP + 34 * len(most)), _GRID)
+    if not most:
+        canvas.text((MARGIN, _TOP), "nothing did", _SOFT, _font(14))
+    return _png(picture)
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", compress_level=4)
+    return stream.getvalue()
 
 
 def _cells(canvas: ImageDraw.ImageDraw, box: Box, shares: NDArray[np.float64]) -> None:

@@ -5,7 +5,7 @@ import time
 from typing import Any
 from urllib.parse import parse_qsl
 
-from models.artifact import decode
+from models.artifact import decode, intervals
 from models.artifact.wire import InputError, Request
 from services.answers import (
     ANYBODY,
@@ -27,6 +27,7 @@ from services.protocol_v2_infer import Capture
 from services.runtime import LOG, Served
 
 ARRIVED = "roadworthy.arrived"  # in the scope: when the server read the head, by time.perf_counter
+WITH = "with"  # of the query: what shall be said beside the prediction
 NOT_JSON = "not JSON"  # what `wire` calls a body that no JSON parser takes
 PROTOCOL = "rest"
 JSON = (b"content-type", b"application/json")
@@ -50,9 +51,11 @@ class Predictions:
             return None
         started = time.perf_counter()
         try:
+            wishes = _wishes(scope, served) if scope["query_string"] else ()
             request = await _request(scope, served, raw_body)
             outputs = await served.infer(request.inputs)
-            body = served.writer.body(outputs, request.is_list, prediction_id)
+            more = intervals.beside(served.manifest, outputs["forecast"], wishes) if wishes else None
+            body = served.writer.body(outputs, request.is_list, prediction_id, more)
         except InputError as error:
             raise _unfit(error) from error
         except Refusal:
@@ -60,7 +63,7 @@ class Predictions:
         except Exception as error:  # the service edge: a client learns the id, the log the rest
             raise _failed("prediction", prediction_id) from error
         headers.append(JSON)
-        self._metrics.predicted(len(request.inputs["x"]), time.perf_counter() - started, served.name, PROTOCOL)
+        self._metrics.predicted(request.num_rows, time.perf_counter() - started, served.name, PROTOCOL)
         if self._capture is not None:
             caller: Caller = scope.get(CALLER, ANYBODY)
             self._capture.offer(served, prediction_id, caller, PROTOCOL, request.inputs, outputs)
@@ -73,8 +76,7 @@ class Predictions:
         if (raw_body := await self._body(scope, receive, served)) is None:
             return None
         try:
-            query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-            content_type, body = await explain(served, await _request(scope, served, raw_body), query)
+            content_type, body = await explain(served, await _request(scope, served, raw_body), _query(scope))
         except InputError as error:
             raise _unfit(error) from error
         except Refusal:
@@ -115,6 +117,20 @@ def _named(headers: Headers) -> str:
     prediction_id = sortable_id()
     headers.append((b"x-prediction-id", prediction_id.encode()))
     return prediction_id
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    return dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+
+
+def _wishes(scope: Scope, served: Served) -> tuple[str, ...]:
+    """What the query asks for beside the prediction; raises InputError, so that no wish is passed over."""
+    query = _query(scope)
+    if unknown := sorted(query.keys() - {WITH}):
+        raise InputError("unknown parameter", "query", f"`{WITH}`", repr(unknown[0][:60]))
+    wishes = tuple(dict.fromkeys(wish.strip() for wish in query.get(WITH, "").split(",") if wish.strip()))
+    intervals.check_wishes(served.manifest, wishes, f"query, {WITH}")
+    return wishes
 
 
 async def _request(scope: Scope, served: Served, raw_body: bytes) -> Request:

@@ -14,7 +14,7 @@ import orjson
 
 from models.artifact.checks import InputError
 from models.artifact.manifest import Manifest
-from models.artifact.tensors import Spec, input_specs, output_specs
+from models.artifact.tensors import Spec, input_specs
 from services.answers import (
     ANYBODY,
     CALLER,
@@ -40,7 +40,8 @@ from services.protocol_v2_infer import (
     Capture,
     Inference,
     Outputs,
-    chosen,
+    datatype_of,
+    described_outputs,
     is_ready,
     refused,
     repository,
@@ -130,11 +131,11 @@ class ProtocolV2:
         try:
             request, tensors = _parse(served.manifest, raw_body, header(scope, HEADER_LENGTH))
             caller = scope.get(CALLER, ANYBODY)
-            outputs = await self._inference.outputs(served, prediction_id, caller, tensors)
-            picked = chosen(outputs, [output.name for output in request.outputs or ()])
+            wanted = [output.name for output in request.outputs or ()]
+            outputs = await self._inference.outputs(served, prediction_id, caller, tensors, wanted)
         except InputError as error:
             raise refused(error) from error
-        return _answer(served.release, request, prediction_id, picked, headers)
+        return _answer(served.release, request, prediction_id, outputs, headers)
 
     def _inform(self, scope: Scope, route: str, model: str, version: str) -> tuple[int, bytes]:
         if route == MODEL:
@@ -190,7 +191,7 @@ def _metadata(host: "Host", model: str, version: str, tenant: str) -> dict[str, 
         "versions": [version] if version else host.names().get(model, []),
         "platform": PLATFORM,
         "inputs": [_described(spec) for spec in input_specs(served.manifest)],
-        "outputs": [_described(spec) for spec in output_specs(served.manifest)],
+        "outputs": [_described(spec) for spec in described_outputs(served.manifest)],
     }
 
 
@@ -254,7 +255,7 @@ def _answer(release: Release, request: _Body, prediction_id: str, outputs: Outpu
     described: list[dict[str, Any]] = []
     blobs: list[Any] = []
     for name, array in outputs.items():
-        tensor: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": array.shape}
+        tensor: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": array.shape}
         if wishes.get(name, default):
             tensor["parameters"] = {"binary_data_size": array.nbytes}
             blobs.append(np.ascontiguousarray(array).data.cast("B"))

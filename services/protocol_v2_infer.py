@@ -1,16 +1,18 @@
 """One inference of the Open Inference Protocol: REST and gRPC share every step of it."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import tensors
+from models.artifact import intervals, tensors
 from models.artifact.checks import InputError
+from models.artifact.manifest import Manifest
 from services.answers import Caller, Refusal
+from services.batcher import rows_in
 from services.observe import Metrics
 from services.runtime import LOG
 
@@ -21,7 +23,7 @@ PLATFORM = "onnx_onnxv1"
 SERVER, VERSION = "roadworthy", "2"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 
-Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[Any]]
 
 
 class Capture(Protocol):
@@ -47,9 +49,17 @@ class Inference:
     capture: Capture | None = None
 
     async def outputs(
-        self, served: Any, prediction_id: str, caller: Caller, raw_tensors: Mapping[str, NDArray[Any]]
+        self,
+        served: Any,
+        prediction_id: str,
+        caller: Caller,
+        raw_tensors: Mapping[str, NDArray[Any]],
+        wanted: Sequence[str] = (),
     ) -> Outputs:
-        """The named output tensors; raises InputError for a broken contract, Refusal for everything else."""
+        """The wanted outputs, in that order, or all that need no asking.
+
+        Raises InputError for a broken contract, Refusal for everything else.
+        """
         started = time.perf_counter()
         inputs = tensors.inputs(served.manifest, raw_tensors)
         try:
@@ -61,19 +71,31 @@ class Inference:
             raise Refusal(
                 500, "the prediction failed", "infer", "an answer", f"see the log, {prediction_id}"
             ) from error
-        self.metrics.predicted(len(inputs["x"]), time.perf_counter() - started, served.name, self.protocol)
+        self.metrics.predicted(rows_in(inputs), time.perf_counter() - started, served.name, self.protocol)
         if self.capture is not None:
             self.capture.offer(served, prediction_id, caller, self.protocol, inputs, outputs)
-        return outputs
+        return chosen(served.manifest, outputs, wanted) if wanted else outputs
 
 
-def chosen(outputs: Outputs, wanted: Iterable[str]) -> Outputs:
-    """The outputs that were asked for, in that order, all where none were named; raises InputError."""
-    names = list(wanted)
-    for name in names:
-        if name not in outputs:
-            raise InputError("unknown output", "outputs", f"one of {', '.join(outputs)}", repr(name[:60]))
-    return {name: outputs[name] for name in names} if names else outputs
+def chosen(manifest: Manifest, outputs: Outputs, wanted: Sequence[str]) -> Outputs:
+    """The outputs that were asked for, in that order; raises InputError."""
+    wishes = [spec.name for spec in intervals.specs(manifest) if spec.name in wanted]
+    for name in wanted:
+        if name not in outputs and name not in wishes:
+            raise InputError("unknown output", "outputs", f"one of {', '.join((*outputs, *wishes))}", repr(name[:60]))
+    if wishes:
+        outputs = {**outputs, **intervals.beside(manifest, outputs["forecast"], wishes)}
+    return {name: outputs[name] for name in wanted}
+
+
+def described_outputs(manifest: Manifest) -> tuple[tensors.Spec, ...]:
+    """What can be asked for: what is given to everybody first."""
+    return (*tensors.output_specs(manifest), *intervals.specs(manifest))
+
+
+def datatype_of(array: NDArray[Any]) -> str:
+    """The protocol's name of an output's type."""
+    return "INT64" if array.dtype == np.int64 else "FP32"
 
 
 def is_ready(host: "Host", name: str = "", version: str = "", tenant: str = "") -> bool:

@@ -10,11 +10,21 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 
 from models.artifact.checks import InputError
-from models.artifact.tensors import Spec, input_specs, output_specs
+from models.artifact.tensors import Spec, input_specs
 from services import inference_pb2 as messages
 from services.answers import Refusal
-from services.protocol_v2_infer import EXTENSIONS, PLATFORM, SERVER, VERSION, Outputs, is_ready, repository
-from services.protocol_v2_tensors import Reader, Tensors, check_parameters
+from services.protocol_v2_infer import (
+    EXTENSIONS,
+    PLATFORM,
+    SERVER,
+    VERSION,
+    Outputs,
+    datatype_of,
+    described_outputs,
+    is_ready,
+    repository,
+)
+from services.protocol_v2_tensors import DTYPES, Reader, Tensors, check_parameters
 from services.schemas import Release
 
 if TYPE_CHECKING:
@@ -67,11 +77,12 @@ def response_of(
     response.parameters["prediction_id"].string_param = prediction_id
     response.parameters["model_digest"].string_param = release.parcel_digest
     for name, array in outputs.items():
-        tensor = response.outputs.add(name=name, datatype="FP32", shape=array.shape)
+        datatype = datatype_of(array)
+        tensor = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
         if request.raw_input_contents:
-            response.raw_output_contents.append(np.ascontiguousarray(array, "<f4").tobytes())
+            response.raw_output_contents.append(np.ascontiguousarray(array, DTYPES[datatype]).tobytes())
         else:
-            tensor.contents.fp32_contents.extend(array.ravel().tolist())
+            getattr(tensor.contents, CONTENTS[datatype]).extend(array.ravel().tolist())
     return response
 
 
@@ -103,7 +114,7 @@ def _model(host: "Host", request: Any, tenant: str) -> Message:
         versions=[request.version] if request.version else host.names().get(request.name, []),
         platform=PLATFORM,
         inputs=[_described(spec) for spec in input_specs(served.manifest)],
-        outputs=[_described(spec) for spec in output_specs(served.manifest)],
+        outputs=[_described(spec) for spec in described_outputs(served.manifest)],
     )
 
 

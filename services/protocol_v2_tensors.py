@@ -5,6 +5,7 @@ that it can make us hold. Raw floats are not copied: the array lies on the body 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -20,11 +21,8 @@ LENGTH_BYTES = 4  # before each element of BYTES: its length, little-endian
 # Extensions of other servers that would change what an answer means: refused rather than passed over.
 UNSUPPORTED = ("shared_memory_region", "classification", "sequence_id", "sequence_start", "sequence_end", "priority")
 
-_Reading = float | None
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_READINGS = msgspec.json.Decoder(list[_Reading | list[_Reading | list[_Reading | list[_Reading]]]])
-_WHOLES = msgspec.json.Decoder(list[_Whole | list[_Whole]])
-_TEXTS = msgspec.json.Decoder(list[str])
+_ITEMS: dict[str, Any] = {"FP32": float | None, "INT64": _Whole, "BYTES": str}
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -69,7 +67,7 @@ class Reader:
         """A tensor as JSON, flat or nested like its shape; null is a missing FP32."""
         where = f"{name}.data"
         check_count(data, 2 * self.declare(name, datatype, shape) + 16, where)  # a text may hold a comma of its own
-        array = _from_json(datatype, data, where)
+        array = _from_json(datatype, len(shape), data, where)
         if array.shape != tuple(shape) and array.shape != (num_elements := int(np.prod(shape)),):
             raise InputError("wrong shape", where, f"{sizes(shape)} or [{num_elements}]", sizes(array.shape))
         self.tensors[name] = array.reshape(tuple(shape))
@@ -83,15 +81,25 @@ def check_parameters(parameters: Mapping[str, Any] | None, where: str) -> None:
             raise InputError("unsupported parameter", f"{where}.parameters", expected, repr(name))
 
 
-def _from_json(datatype: str, data: msgspec.Raw, where: str) -> NDArray[Any]:
+@cache
+def _decoder(datatype: str, num_axes: int) -> Any:
+    """Decodes lists of this type, nested up to so many times."""
+    item = _ITEMS[datatype]
+    kind: Any = list[item]
+    for _ in range(num_axes - 1):
+        kind = list[item | kind]
+    return msgspec.json.Decoder(kind)
+
+
+def _from_json(datatype: str, num_axes: int, data: msgspec.Raw, where: str) -> NDArray[Any]:
     try:  # msgspec says what is wrong with JSON by raising; a client needs it as an InputError
+        values = _decoder(datatype, num_axes).decode(data)
         if datatype == "FP32":
-            return to_array(_READINGS.decode(data), where)
+            return to_array(values, where)
         if datatype == "INT64":
-            wholes = _WHOLES.decode(data)
-            to_array(wholes, where)  # refuses ragged ones
-            return np.array(wholes, np.int64)
-        return np.array(_TEXTS.decode(data), object)
+            to_array(values, where)  # refuses ragged ones
+            return np.array(values, np.int64)
+        return np.array(values, object)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError("wrong data", where, f"{datatype}, flat or nested like its shape", str(error)[:200]) from error
 

@@ -25,7 +25,7 @@ from models.artifact.reader import Reader
 from models.artifact.signature import read_signed, read_signed_file, trusted_keys
 from models.artifact.steadiness import NUM_TRIED, num_steady_rows
 from models.artifact.tensors import outputs
-from models.artifact.writer import Writer
+from models.artifact.writer import Writer, names_of
 from services.batcher import Batcher
 from services.schemas import Overlay, Release
 
@@ -103,7 +103,7 @@ class Served:
 
     def overlaid(self, overlay: Overlay) -> "Served":
         """The same model answering in a tenant's words; raises RefusedParcelError for names that it does not have."""
-        known = {*self.manifest.nodes, *self.manifest.classes}
+        known = {*names_of(self.manifest)}
         for name in (*overlay.labels, *overlay.thresholds):
             if name not in known:
                 raise RefusedParcelError(f"overlay: expected names of {self.model_version}, got {name!r}")

@@ -21,7 +21,7 @@ def load() -> tuple[torch.nn.Module, dict[str, Any]]:
     torch.set_num_threads(1)
     folder = Path(os.environ["BENCH_MODEL"])
     facts = json.loads((folder / "config.json").read_text())
-    card = catalog.family(facts["family"])
+    card = catalog.family("forecast", facts["family"])
     snapshot = read_snapshot(Path(facts["snapshot"]))
     config = type(card.config()).model_validate(facts["config"])
     network = build_network(card, snapshot.shape, config, snapshot.manifest.scaler, 0)

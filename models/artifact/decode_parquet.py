@@ -4,7 +4,7 @@ Rows, columns, types and the size of every page are known, and refused, before a
 """
 
 from models.artifact.checks import InputError
-from models.artifact.decode_table import NODE, TIME, WINDOW, Table, check_size, table_of
+from models.artifact.decode_table import NODE, TIME, WINDOW, Table, check_size, num_columns, table_of
 from models.artifact.manifest import Manifest
 from models.artifact.parquet_footer import (
     BOOLEAN,
@@ -25,13 +25,13 @@ _NUMBERS, _TIMES = (BOOLEAN, INT32, INT64, FLOAT, DOUBLE), ("date", "ms", "us", 
 
 def read_parquet(manifest: Manifest, body: bytes) -> Table:
     """The cells of a Parquet file of flat columns; raises InputError."""
-    num_columns = 2 + len(manifest.nodes) * len(manifest.channels)
+    labels = () if manifest.inputs else (TIME, NODE, WINDOW)
     try:  # a reader of bytes says what is wrong with them by raising; a client needs it as an InputError
-        footer = read_footer(body, _FOOTER_BYTES + num_columns * _BYTES_PER_COLUMN)
+        footer = read_footer(body, _FOOTER_BYTES + num_columns(manifest) * _BYTES_PER_COLUMN)
         names = [column.name for column in footer.columns]
         check_size(manifest, names, footer.num_rows)
         for column in footer.columns:
-            _check_kind(column)
+            _check_kind(column, labels)
         most = _PAGE_BYTES + _BYTES_PER_CELL * footer.num_rows
         return table_of(names, [values(body, column, most) for column in footer.columns], 0, "row")
     except InputError:
@@ -40,12 +40,12 @@ def read_parquet(manifest: Manifest, body: bytes) -> Table:
         raise InputError("unreadable Parquet", "body", "a whole Parquet file", str(error)[:200]) from error
 
 
-def _check_kind(column: Column) -> None:
-    """Labels are text, times or whole numbers, everything else numbers; raises InputError."""
+def _check_kind(column: Column, labels: tuple[str, ...]) -> None:
+    """Columns of `labels` are text, times or whole numbers, everything else numbers; raises InputError."""
     is_text = column.kind == BYTE_ARRAY and column.meaning == "text"
     is_number = column.kind in _NUMBERS and column.meaning in ("", "unsigned")
     is_time = column.kind in (INT32, INT64) and column.meaning in _TIMES
-    is_label = column.name in (TIME, NODE, WINDOW)
+    is_label = column.name in labels
     if not (is_text or is_time or column.kind in (INT32, INT64) if is_label else is_number):
         expected = "text, times or whole numbers" if is_label else "numbers"
         got = f"type {column.kind} {column.meaning}".rstrip()

@@ -7,6 +7,7 @@ cell is a missing value. A column `window`, of any labels, makes one table sever
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,11 +43,19 @@ class Table:
         return f"{self.row_word} {row + self.first_row}, column {column[:60]}"
 
 
+def num_columns(manifest: Manifest) -> int:
+    """The most columns that a table may have."""
+    if manifest.inputs:
+        return sum(math.prod(spec.shape) for spec in manifest.inputs)
+    return 2 + len(manifest.nodes) * len(manifest.channels)
+
+
 def check_size(manifest: Manifest, names: Sequence[str], num_rows: int) -> None:
     """Refuse more columns or rows than a table with this header can have; raises InputError."""
-    num_nodes, num_channels = len(manifest.nodes), len(manifest.channels)
-    most_columns = 2 + num_nodes * num_channels
+    num_nodes, most_columns = len(manifest.nodes), num_columns(manifest)
     most_rows = manifest.max_batch * manifest.past_steps * (num_nodes if NODE in names else 1)
+    if manifest.inputs:
+        most_rows = manifest.max_batch
     if len(names) > most_columns or num_rows > most_rows:
         expected = f"at most {most_rows} rows of {most_columns} cells"
         raise InputError("table too large", "table", expected, f"{num_rows} rows of {len(names)}")
@@ -68,8 +77,7 @@ def read_csv(manifest: Manifest, body: bytes) -> Table:
     try:  # the csv module and the decoder say what is wrong by raising; a client needs it as an InputError
         text = body.decode("utf-8-sig")
         separator = max(",;\t", key=text.partition("\n")[0].count)
-        num_readings = manifest.max_batch * manifest.past_steps * len(manifest.nodes)
-        check_count(body, num_readings * (len(manifest.channels) + _NUM_LABELS), "table", separator.encode())
+        check_count(body, _most_cells(manifest), "table", separator.encode())
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True):
             rows.append(row)
             check_size(manifest, [name.strip() for name in rows[0]], len(rows) - 1)
@@ -89,10 +97,17 @@ def read_csv(manifest: Manifest, body: bytes) -> Table:
     return table_of([name.strip() for name in rows[0]], columns, 2, "line")
 
 
+def _most_cells(manifest: Manifest) -> int:
+    if manifest.inputs:
+        return (manifest.max_batch + 1) * num_columns(manifest)
+    num_readings = manifest.max_batch * manifest.past_steps * len(manifest.nodes)
+    return num_readings * (len(manifest.channels) + _NUM_LABELS)
+
+
 def decode_table(manifest: Manifest, table: Table) -> wire.Request:
     """The checked windows of a table; raises InputError."""
     if TIME not in table.columns:
-        raise InputError("missing column", "table", f"a column `{TIME}`", _named(list(table.columns)))
+        raise InputError("missing column", "table", f"a column `{TIME}`", named(list(table.columns)))
     times = _times(manifest, table)
     labels = table.columns.get(WINDOW)
     groups: dict[Any, list[int]] = {}
@@ -164,14 +179,14 @@ def _wide(manifest: Manifest, table: Table) -> tuple[NDArray[np.float64], None]:
     usual = list(manifest.nodes) if shape[1] == 1 else list(wanted)
     for name in names:
         if name not in wanted:
-            raise InputError("unknown column", "header", f"`{TIME}` and {_named(usual)}", repr(name[:60]))
+            raise InputError("unknown column", "header", f"`{TIME}` and {named(usual)}", repr(name[:60]))
         if found[wanted[name]]:
             raise InputError("repeated column", "header", "every node once", f"{name[:60]!r} again")
         found[wanted[name]] = True
-        values[(slice(None), *wanted[name])] = _numbers(table, name)
+        values[(slice(None), *wanted[name])] = numbers_of(table, name)
     if not found.all():
         absent = [usual[index] for index in np.flatnonzero(~found)]
-        raise InputError("missing columns", "header", f"all {found.size} of nodes and channels", f"no {_named(absent)}")
+        raise InputError("missing columns", "header", f"all {found.size} of nodes and channels", f"no {named(absent)}")
     return values, None
 
 
@@ -180,18 +195,18 @@ def _long(manifest: Manifest, table: Table) -> tuple[NDArray[np.float64], list[i
     names = [name for name in table.columns if name not in (TIME, NODE, WINDOW)]
     channels = [VALUE] if names == [VALUE] and len(manifest.channels) == 1 else list(manifest.channels)
     if sorted(names) != sorted(channels):
-        expected = f"`{TIME}`, `{NODE}` and {_named(channels)}"
-        raise InputError("wrong columns", "header", expected, _named(list(table.columns)))
+        expected = f"`{TIME}`, `{NODE}` and {named(channels)}"
+        raise InputError("wrong columns", "header", expected, named(list(table.columns)))
     nodes = []
     for row, cell in enumerate(table.columns[NODE]):
         node = manifest.node_index.get(str(cell).strip())
         if node is None:
-            raise InputError("unknown node", table.place(row, NODE), f"one of {_named(manifest.nodes)}", str(cell)[:60])
+            raise InputError("unknown node", table.place(row, NODE), f"one of {named(manifest.nodes)}", str(cell)[:60])
         nodes.append(node)
-    return np.stack([_numbers(table, name) for name in channels], axis=1), nodes
+    return np.stack([numbers_of(table, name) for name in channels], axis=1), nodes
 
 
-def _numbers(table: Table, name: str) -> NDArray[np.float64]:
+def numbers_of(table: Table, name: str) -> NDArray[np.float64]:
     """A column as numbers, NaN where a cell is empty; raises InputError."""
     return np.array([_number(cell, table, row, name) for row, cell in enumerate(table.columns[name])], np.float64)
 
@@ -206,6 +221,7 @@ def _number(cell: Any, table: Table, row: int, name: str) -> float:
         raise InputError("not a number", table.place(row, name), "a number, or empty", repr(text[:60])) from error
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
+    """The first of these names, as a message says them."""
     more = len(names) - _NUM_NAMED
     return ", ".join(name[:60] for name in names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")

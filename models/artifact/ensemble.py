@@ -14,7 +14,7 @@ from models.artifact.tensors import outputs
 
 # What two models must share for one request to fit both and for their answers to be comparable.
 CONTRACT = ("task", "nodes", "channels", "units", "past_steps", "horizon_steps", "cadence_min", "grid_offset_s",
-            "slots_per_day", "classes", "image_shape")  # fmt: skip
+            "slots_per_day", "classes", "image_shape", "inputs", "output", "network")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class MeanPredictor:
             "variant": "ensemble",
             "max_batch": min(one.manifest.max_batch for one in members),
             "max_missing_share": min(one.manifest.max_missing_share for one in members),
+            "intervals": None,  # calibrated for one model each, and not for their mean
         }
         return cls(first.model_copy(update=update), tuple(members), tuple(one / sum(shares) for one in shares))
 
@@ -54,14 +55,16 @@ class MeanPredictor:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def predict(self, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-        """Mean forecasts [B, H, N], or logits [B, K] of the mean probabilities."""
+        """The mean of what they give; of probabilities the logits of their mean."""
         mean: Any = np.float64(0)
         for one, weight in zip(self.members, self.weights, strict=True):
             (tensor,) = outputs(one.manifest, one.predict(inputs)).values()
             mean = mean + weight * tensor.astype(np.float64)
-        if self.manifest.task == "classify":
-            with np.errstate(divide="ignore"):  # a probability of 0 stays one
+        with np.errstate(divide="ignore"):  # a probability of 0 stays one
+            if self.manifest.task in ("classify", "control"):
                 mean = np.log(mean)
+            elif self.manifest.task == "detect":
+                mean = np.log(mean) - np.log1p(-mean)
         answer: NDArray[np.float32] = mean.astype(np.float32)
         return answer
 

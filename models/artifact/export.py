@@ -57,15 +57,28 @@ def export(network: nn.Module, inputs: Inputs, target: Path, tolerance: float = 
     return Exported(len(content), difference, graph.opset_of(model))
 
 
+class _InOrder(nn.Module):
+    """The module called with its inputs in order: torch.export gives up on a `forward` that takes `**inputs`."""
+
+    def __init__(self, network: nn.Module, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        output: Tensor = self.network(**dict(zip(self.names, inputs, strict=True)))
+        return output
+
+
 def _traced(eager: nn.Module, example: dict[str, Tensor]) -> Any:
     """The graph that torch.export finds, its batch size dynamic."""
     batch = torch.export.Dim("batch", min=1, max=1 << 20)
     logging.getLogger(_EXPORTER_LOG).setLevel(logging.ERROR)  # it warns of torchvision, which nobody needs here
     program = torch.onnx.export(
-        eager,
-        kwargs=example,
+        _InOrder(eager, tuple(example)),
+        tuple(example.values()),
         dynamo=True,
-        dynamic_shapes={name: {0: batch} for name in example},
+        dynamic_shapes=(tuple({0: batch} for _ in example),),
+        input_names=list(example),
         output_names=["output"],
         opset_version=graph.OPSET,
         verbose=False,

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from models.data.card import Frozen
+from models.data.card import Frozen, RoadNetwork, TaskName, TensorSpec
 
 MANIFEST_FILE, MODEL_FILE, GOLDEN_FILE, CARD_FILE = "manifest.json", "model.onnx", "golden.json", "card.md"
 PARCEL_FILES = frozenset({MODEL_FILE, GOLDEN_FILE, CARD_FILE})
+_LATER = ("inputs", "output", "means", "threshold", "network", "intervals", "levels", "protocol")
 
 Range = tuple[float | None, float | None]
 
@@ -27,8 +28,26 @@ class ParcelError(ValueError):
     """A parcel that is not what its manifest says; nothing of it may be served."""
 
 
+class Intervals(Frozen):
+    """Quantiles around a forecast, calibrated on validation: what to add to it, by horizon step and by its own level.
+
+    edges: [H][L - 1] rising levels of the forecast that part its L bins; offsets: [H][L][Q], in the unit of the target
+    """
+
+    quantiles: tuple[float, ...]
+    edges: tuple[tuple[float, ...], ...]
+    offsets: tuple[tuple[tuple[float, ...], ...], ...]
+
+
+class Levels(Frozen):
+    """Level of service of each node: dense below the one speed, jammed below the other, in the unit of the target."""
+
+    dense_below: tuple[float, ...]
+    jammed_below: tuple[float, ...]
+
+
 class Manifest(Frozen):
-    """One exported model and the contract of its requests; empty or 0 is what the other task does not have.
+    """One exported model and the contract of its requests; empty or 0 is what the other tasks do not have.
 
     `ranges` holds the smallest and largest value that each channel (or pixel) may take, None where there is no bound.
     `grid_offset_s` is the time of day, modulo the cadence, on which requests must lie.
@@ -36,7 +55,7 @@ class Manifest(Frozen):
 
     format: Literal[1] = 1
     product: str
-    task: Literal["forecast", "classify"]
+    task: TaskName
     variant: str
     family: str
     data_digest: str
@@ -58,11 +77,25 @@ class Manifest(Frozen):
     max_missing_share: float = Field(0.0, ge=0, le=1)
     classes: tuple[str, ...] = ()
     image_shape: tuple[int, int, int] | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    output: TensorSpec | None = None
+    means: Mapping[str, tuple[float, ...]] = Field(default_factory=dict, description="train means of scaled inputs")
+    threshold: float | None = Field(None, description="detect: from which probability on it is an alarm")
+    network: RoadNetwork | None = None
+    intervals: Intervals | None = None
+    levels: Levels | None = None
+    protocol: str = "default"
     files: Mapping[str, str]
 
     def canonical(self) -> bytes:
-        """The one JSON form of this manifest, as it is written and hashed."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
+        """The one JSON form of this manifest, as it is written and hashed.
+
+        Fields that came later are left out where they say nothing, so that older parcels keep their digest.
+        """
+        fields = type(self).model_fields
+        silent = {name for name in _LATER if getattr(self, name) == fields[name].get_default(call_default_factory=True)}
+        tree = self.model_dump(mode="json", exclude=silent)
+        return json.dumps(tree, sort_keys=True, indent=1, ensure_ascii=False).encode() + b"\n"
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: the digest of the whole parcel, since every file's hash is in it."""

@@ -12,9 +12,13 @@ import numpy as np
 
 from models import catalog
 from models.artifact import graph, wire
+from models.artifact.calibration import calibrated
 from models.artifact.manifest import CARD_FILE, GOLDEN_FILE, MODEL_FILE, Manifest, Range, hash_files, write_manifest
 from models.artifact.predictor import Predictor, open_session
+from models.artifact.samples import build_sample
 from models.data.batches import Samples
+from models.data.card import TENSOR_KINDS, TensorSpec
+from models.data.examples import ExampleSamples
 from models.data.snapshot import Snapshot
 from models.data.windows import Windows
 from models.recipe import Recipe
@@ -46,6 +50,7 @@ def build_parcel(
     content = graph.to_bytes(onnx_model)
     manifest = describe(snapshot, recipe, variant, num_parameters, code_commit, family)
     manifest = manifest.model_copy(update={"opset": graph.opset_of(onnx_model)})
+    manifest = calibrated(manifest, open_session(content), snapshot)
     request = golden_request(snapshot.samples("val"))
     tolerance = QUANTISED_TOLERANCE if graph.is_quantised(onnx_model) else GOLDEN_TOLERANCE
     golden = {"request": request, "predictions": _answered(manifest, content, request), "tolerance": tolerance}
@@ -75,6 +80,9 @@ def describe(
     }
     if recipe.task == "classify":
         return Manifest(**facts, classes=data.classes, image_shape=data.image_shape, ranges=((0.0, 1.0),))
+    facts["protocol"] = recipe.evaluate.protocol
+    if recipe.task != "forecast":
+        return Manifest(**facts, **_of_samples(snapshot, recipe))
     cadence_min = snapshot.series.cadence_min
     return Manifest(
         **facts,
@@ -90,6 +98,28 @@ def describe(
         judged_step=judged_step(recipe, cadence_min, data.horizon_steps),
         max_missing_share=data.contract.max_missing_share,
     )
+
+
+def _of_samples(snapshot: Snapshot, recipe: Recipe) -> dict[str, Any]:
+    """What the manifest of a tensor task says of its requests and answers."""
+    data = snapshot.manifest
+    scaled = data.scaler.inputs if data.scaler else {}
+    return {
+        "ranges": (),
+        "inputs": data.inputs,
+        "output": _answered_spec(recipe, data.target),
+        "means": {name: scaler.mean for name, scaler in scaled.items()},
+        "network": data.network,
+        "cadence_min": data.contract.cadence_min or 0.0,
+        "max_missing_share": data.contract.max_missing_share,
+    }
+
+
+def _answered_spec(recipe: Recipe, target: TensorSpec | None) -> TensorSpec | None:
+    """What is answered: like the target, but of a choice the probability of each label instead of one's index."""
+    if target is None or TENSOR_KINDS[recipe.task] != "choice":
+        return target
+    return target.model_copy(update={"shape": (len(target.labels),)})
 
 
 def judged_step(recipe: Recipe, cadence_min: float, horizon_steps: int) -> int:
@@ -108,6 +138,9 @@ def golden_request(samples: Samples, num_looked_at: int = _NUM_LOOKED_AT) -> dic
     """The body of a real request: the sample with the least missing among some that are spread over the split."""
     looked_at = np.unique(np.linspace(0, len(samples) - 1, num_looked_at).astype(np.int64))
     inputs = samples.take(looked_at).inputs
+    if isinstance(samples, ExampleSamples):
+        holes = [np.isnan(array).reshape(len(array), -1).mean(axis=1) for array in inputs.values()]
+        return build_sample(samples.examples.specs, inputs, int(np.mean(holes, axis=0).argmin()))
     if not isinstance(samples, Windows):
         return wire.build_request(inputs["x"][0])
     best = int(inputs["mask"].mean(axis=(1, 2, 3)).argmax())
@@ -129,7 +162,7 @@ def _ranges(snapshot: Snapshot) -> tuple[Range, ...]:
 
 def _card(manifest: Manifest, snapshot: Snapshot) -> str:
     """What the file is, for whoever finds it alone; the verdict is on the registry's page, which knows the evidence."""
-    data, family = snapshot.manifest, catalog.family(manifest.family)
+    data, family = snapshot.manifest, catalog.family(manifest.task, manifest.family)
     return (
         f"# {manifest.product}: {manifest.variant}\n\n"
         f"{family.title}. Source of the method: {family.source}\n\n"

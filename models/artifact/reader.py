@@ -8,7 +8,7 @@ request; this reads a window of 1080 numbers in 60 % of the time of msgspec and 
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from models.artifact.checks import InputError, check_time, columns
 from models.artifact.manifest import Manifest
+from models.artifact.reader_samples import NUMBER, RawSamples, SampleReader, brackets, flat, float32
 from models.artifact.wire import Request, parse_request
 
-_NUMBER = b"0123456789+-.eEnul \t\r\n"  # every byte of a number, of null, and of white space
 # What msgspec, orjson, struct and the checks raise for a text that is not as expected; `wire` says it in order.
 _UNFIT = (
     msgspec.DecodeError, UnicodeDecodeError, orjson.JSONDecodeError, RecursionError, struct.error, OverflowError,
-    InputError,
+    InputError, KeyError, ValueError,
 )  # fmt: skip
 
 
@@ -47,6 +47,15 @@ class Reader:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
+        self._read: Callable[[Any], Request | None]
+        if manifest.inputs:
+            self._decoder: Any = msgspec.json.Decoder(RawSamples)
+            self._samples, self._read = SampleReader(manifest), self._tensors
+        else:
+            self._of_one_tensor(manifest)
+
+    def _of_one_tensor(self, manifest: Manifest) -> None:
+        """What is known beforehand of windows, or of images."""
         is_forecast = manifest.task == "forecast"
         self._shape = (
             (manifest.past_steps, len(manifest.nodes), len(manifest.channels))
@@ -58,13 +67,13 @@ class Reader:
         # A single channel need not have brackets of its own: last in a window, first in an image.
         short = self._shape[:2] if is_forecast else self._shape[1:]
         has_short = self._shape[2 if is_forecast else 0] == 1
-        self._forms = (_brackets(self._shape), *([_brackets(short)] if has_short else []))
+        self._forms = (brackets(self._shape), *([brackets(short)] if has_short else []))
         low, high = manifest.bounds
         self._low, self._high = (np.resize(bound, self._size) for bound in (low, high))
         self._bounds = (float(low[0]), float(high[0])) if len(set(manifest.ranges)) == 1 else None
         self._seen = np.ones((1, *self._shape), np.float32)
         self._seen.flags.writeable = False  # every request without a gap gets this very array
-        self._decoder: Any = msgspec.json.Decoder(_RawForecast if is_forecast else _RawImages)
+        self._decoder = msgspec.json.Decoder(_RawForecast if is_forecast else _RawImages)
         self._read = self._windows if is_forecast else self._images
 
     def read(self, payload: bytes) -> Request:
@@ -73,6 +82,10 @@ class Reader:
             return self._read(self._decoder.decode(payload)) or parse_request(self._manifest, payload)
         except _UNFIT:
             return parse_request(self._manifest, payload)
+
+    def _tensors(self, body: RawSamples) -> Request | None:
+        found = self._samples.read(body)
+        return None if found is None else Request(*found)
 
     def _windows(self, body: _RawForecast) -> Request | None:
         is_list = isinstance(body.data, list)
@@ -83,7 +96,7 @@ class Reader:
         has_nulls = False
         for row, item in enumerate(items):
             text = bytes(item.values)
-            if text.translate(None, _NUMBER) not in self._forms:
+            if text.translate(None, NUMBER) not in self._forms:
                 return None
             has_nulls |= self._fill(x, row, text)
         if self._is_outside(x):
@@ -111,12 +124,12 @@ class Reader:
 
     def _images(self, body: _RawImages) -> Request | None:
         text = bytes(body.data)
-        brackets = text.translate(None, _NUMBER)
-        is_list = brackets not in self._forms
-        num_images = self._num_listed(brackets) if is_list else 1
+        form = text.translate(None, NUMBER)
+        is_list = form not in self._forms
+        num_images = self._num_listed(form) if is_list else 1
         if not 1 <= num_images <= self._manifest.max_batch or b"n" in text:
             return None
-        x = _float32(_flat(text)).reshape(num_images, self._size)
+        x = float32(flat(text)).reshape(num_images, self._size)
         if self._is_outside(x):
             return None
         return Request({"x": x.reshape(-1, *self._shape)}, is_list)
@@ -137,28 +150,9 @@ class Reader:
 
     def _fill(self, x: NDArray[np.float32], row: int, text: bytes) -> bool:
         """Write one window's numbers into `x`; whether any of them is missing, which is NaN then."""
-        numbers = _flat(text)
+        numbers = flat(text)
         if b"n" not in text:
             self._floats.pack_into(x.data, row * self._floats.size, *numbers)
             return False
-        x[row] = _float32(numbers)
+        x[row] = float32(numbers)
         return True
-
-
-def _flat(text: bytes) -> list[Any]:
-    numbers: list[Any] = orjson.loads(b"[%b]" % text.translate(None, b"[]"))
-    return numbers
-
-
-def _float32(numbers: list[Any]) -> NDArray[np.float32]:
-    """NaN for null; what is too large becomes infinite, and so out of range."""
-    with np.errstate(over="ignore"):
-        return np.array(numbers, np.float32)
-
-
-def _brackets(shape: Sequence[int]) -> bytes:
-    """What is left of an array of this shape without its numbers."""
-    text = b"[" + b"," * (shape[-1] - 1) + b"]"
-    for size in shape[-2::-1]:
-        text = b"[%b]" % b",".join([text] * size)
-    return text

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact import samples
 from models.artifact.checks import InputError, check_batch, check_images, check_time, check_window, sizes
 from models.artifact.manifest import Manifest, Range
+from models.data.card import TENSOR_KINDS
 
 _DAYS_PER_WEEK = 7
 
@@ -31,6 +33,10 @@ def input_specs(manifest: Manifest) -> tuple[Spec, ...]:
     """What `inputs` accepts, in the graph's order; `clock` and `time` say the same thing in two ways."""
     if manifest.task == "classify":
         return (Spec("x", "FP32", (-1, *(manifest.image_shape or ()))),)
+    if manifest.inputs:
+        return tuple(
+            Spec(one.name, samples.DATATYPES[one.dtype], (-1, *one.shape), one.description) for one in manifest.inputs
+        )
     return _window_specs(manifest.past_steps, len(manifest.nodes), len(manifest.channels))
 
 
@@ -49,6 +55,8 @@ def output_specs(manifest: Manifest) -> tuple[Spec, ...]:
     """What `outputs` gives."""
     if manifest.task == "classify":
         return (Spec("probabilities", "FP32", (-1, len(manifest.classes))),)
+    if manifest.output is not None:
+        return (Spec(samples.output_name(manifest), "FP32", (-1, *manifest.output.shape)),)
     return (Spec("forecast", "FP32", (-1, manifest.horizon_steps, len(manifest.nodes))),)
 
 
@@ -56,6 +64,9 @@ def outputs(manifest: Manifest, raw: NDArray[np.float32]) -> dict[str, NDArray[n
     """The named outputs of a graph's raw ones: forecasts [B, H, N] as they are, logits [B, K] as probabilities."""
     if manifest.task == "forecast":
         return {"forecast": raw}
+    if manifest.output is not None and TENSOR_KINDS[manifest.task] != "choice":
+        is_binary = TENSOR_KINDS[manifest.task] == "binary"
+        return {samples.output_name(manifest): samples.sigmoid(raw) if is_binary else raw}
     weights = np.exp(raw.astype(np.float64) - raw.max(axis=1, keepdims=True))
     return {"probabilities": (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)}
 
@@ -88,6 +99,8 @@ def inputs(manifest: Manifest, tensors: Mapping[str, NDArray[Any]]) -> dict[str,
     specs = input_specs(manifest)
     for name, array in tensors.items():
         check_declared(specs, name, _datatype(array), array.shape, manifest.max_batch)
+    if manifest.inputs:
+        return samples.check_tensors(manifest, tensors)
     if "x" not in tensors:
         raise _missing("x", specs[0])
     x = tensors["x"]

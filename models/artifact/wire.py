@@ -4,6 +4,7 @@ forecast: `{"data": {"time": "2024-05-31T17:45:00", "values": [T][N][C], "nodes"
 `{"data": [T][N][C], "time": ..., "nodes": ...}`; `[T][N]` where there is one channel; null where a value is missing.
 `time` is that of the last past step; with a zone it is converted to UTC. `nodes`, optional, names the columns.
 classify: `{"data": [C][H][W]}`, `[H][W]` where there is one channel, or a list of either; pixels in their range.
+tensor tasks: `{"data": {"<input>": [...], ...}}` or a list of such objects; see `samples`.
 """
 
 import math
@@ -17,6 +18,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from models.artifact import samples
 from models.artifact.checks import InputError, check_batch, check_count, check_images, check_time, check_window
 from models.artifact.manifest import Manifest
 from models.artifact.tensors import outputs as named_outputs
@@ -39,7 +41,7 @@ class Request:
 
     @property
     def num_rows(self) -> int:
-        return len(self.inputs["x"])
+        return len(next(iter(self.inputs.values())))
 
 
 class _Window(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,12 +56,18 @@ class _ForecastBody(msgspec.Struct, forbid_unknown_fields=True):
     nodes: list[str] | None = None
 
 
+class _SamplesBody(msgspec.Struct, forbid_unknown_fields=True):
+    data: Any
+
+
 class _ClassifyBody(msgspec.Struct, forbid_unknown_fields=True):
     data: _Image
 
 
 def parse_request(manifest: Manifest, payload: bytes) -> Request:
     """The checked inputs of a JSON body; raises InputError."""
+    if manifest.inputs:
+        return _parse_samples(manifest, payload)
     size = math.prod(manifest.image_shape or (manifest.past_steps + 1, len(manifest.nodes), len(manifest.channels)))
     check_count(payload, manifest.max_batch * (size + _NUM_OTHERS), "body")
     if manifest.task == "forecast":
@@ -77,6 +85,12 @@ def answer(manifest: Manifest, outputs: NDArray[np.float32], is_list: bool) -> d
     predictions = writer.predictions(named_outputs(manifest, outputs), is_list)
     said: dict[str, Any] = orjson.loads(b'{"predictions":%b,%b}' % (predictions, writer.facts))
     return said
+
+
+def _parse_samples(manifest: Manifest, payload: bytes) -> Request:
+    size = sum(math.prod(spec.shape) for spec in manifest.inputs)
+    check_count(payload, manifest.max_batch * (size + _NUM_OTHERS), "body")
+    return Request(*samples.parse_samples(manifest, _decode(payload, _SamplesBody).data))
 
 
 def build_request(x: NDArray[np.float32], mask: NDArray[np.float32] | None = None, time: Any = None) -> dict[str, Any]:
@@ -142,7 +156,7 @@ def _decode(payload: bytes, body: Any) -> Any:
         return _decoder(body).decode(payload)
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if literal := re.search(rb"[-+]?\b(?:NaN|nan|Infinity|inf)\b", payload):
             place, word = f"body, byte {literal.start()}", literal.group().decode()
             raise InputError("not a number", place, "a finite number, or null where missing", word) from error

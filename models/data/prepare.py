@@ -9,18 +9,19 @@ import numpy as np
 
 from models.data.card import DatasetCard
 from models.data.contract import check_images, check_series
+from models.data.examples import RawExamples, check_examples
 from models.data.masking import mask
-from models.data.scaling import fit_scaler
+from models.data.scaling import fit_scaler, fit_tensor_scaler
 from models.data.series import NODE, TIME, Images, RawImages, RawSeries, Series
 from models.data.snapshot import Manifest, write_snapshot
-from models.data.split import Plan, hide_labels, split_images, split_steps
+from models.data.split import Plan, hide_labels, split_groups, split_images, split_steps
 
 SPLIT_SEED = 7
 LEVELS = ("low", "medium", "high")
 
 
 def prepare(
-    raw: RawSeries | RawImages,
+    raw: RawSeries | RawImages | RawExamples,
     card: DatasetCard,
     plan: Plan,
     masking_key: bytes,
@@ -34,6 +35,8 @@ def prepare(
     """
     if isinstance(raw, RawSeries):
         return _prepare_series(raw, card, plan, masking_key, folder, fingerprint)
+    if isinstance(raw, RawExamples):
+        return _prepare_examples(raw, card, plan, folder, fingerprint)
     return _prepare_images(raw, card, plan, folder, fingerprint)
 
 
@@ -90,7 +93,7 @@ def _prepare_series(
 
 def _prepare_images(raw: RawImages, card: DatasetCard, plan: Plan, folder: Path, fingerprint: str) -> Manifest:
     images = check_images(raw, card.contract)
-    order, splits = split_images(images.labels, plan, SPLIT_SEED)
+    order, splits = split_images(images.labels, plan, SPLIT_SEED, raw.num_test)
     labels = images.labels[order]
     start, stop = splits["train"]
     labels[start:stop] = hide_labels(labels[start:stop], plan.labelled_share, SPLIT_SEED)
@@ -107,6 +110,28 @@ def _prepare_images(raw: RawImages, card: DatasetCard, plan: Plan, folder: Path,
         raw_fingerprint=fingerprint,
     )
     return write_snapshot(folder, manifest, images)
+
+
+def _prepare_examples(raw: RawExamples, card: DatasetCard, plan: Plan, folder: Path, fingerprint: str) -> Manifest:
+    examples = check_examples(raw, card.contract)
+    order, splits = split_groups(examples.groups, plan, SPLIT_SEED if raw.groups is None else None)
+    examples = examples.reordered(order)
+    train = slice(*splits["train"])
+    scaled = {spec.name: examples.inputs[spec.name][train] for spec in examples.specs if spec.scaled}
+    manifest = _manifest(
+        card,
+        plan,
+        splits=splits,
+        num_rows=len(examples),
+        missing_share=float(np.mean([np.isnan(array).mean() for array in examples.inputs.values()])),
+        findings=examples.findings,
+        scaler=fit_tensor_scaler(scaled, examples.target[train]),
+        inputs=examples.specs,
+        target=examples.target_spec,
+        network=examples.network,
+        raw_fingerprint=fingerprint,
+    )
+    return write_snapshot(folder, manifest, examples)
 
 
 def _manifest(card: DatasetCard, plan: Plan, **facts: object) -> Manifest:

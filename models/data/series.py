@@ -74,9 +74,13 @@ class RawSeries:
 
 @dataclass(frozen=True)
 class RawImages:
-    """Unchecked images: pixels (S, C, H, W), labels (S,) index into `classes`."""
+    """Unchecked images: pixels (S, C, H, W), labels (S,) index into `classes`.
+
+    num_test: so many at the end are the test split, as whoever published them has laid down; 0: none are laid down
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    num_test: int = 0

@@ -9,23 +9,29 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field
+from safetensors.numpy import load_file, save_file
 
 from models.data.batches import ImageSamples, Samples, thin_out
-from models.data.card import Contract, Frozen
+from models.data.card import Contract, Frozen, RoadNetwork, TensorSpec
+from models.data.examples import Examples, ExampleSamples
 from models.data.findings import Finding
 from models.data.scaling import Scaler
 from models.data.series import NODE, TIME, Images, Series
-from models.data.shape import ForecastShape, ImageShape
+from models.data.shape import ForecastShape, ImageShape, TensorShape
 from models.data.split import Splits
 from models.data.windows import Windows, windows
 
 MANIFEST, SERIES, IMAGES = "manifest.json", "series.parquet", "images.parquet"
 ADJACENCY, EXTRA = "adjacency.parquet", "extra.parquet"
+EXAMPLES = "examples.safetensors"
+
+Content = Series | Images | Examples
 
 
 class SnapshotError(ValueError):
@@ -61,6 +67,9 @@ class Manifest(Frozen):
     scaler: Scaler | None = None
     classes: tuple[str, ...] = ()
     image_shape: tuple[int, int, int] | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    target: TensorSpec | None = None
+    network: RoadNetwork | None = None
     files: tuple[str, ...] = ()
     content: str = ""
     digest: str = ""
@@ -69,39 +78,61 @@ class Manifest(Frozen):
     def sealed(self, content: str, files: Iterable[str]) -> "Manifest":
         """With the hash of its content and the digest over everything but the raw files' fingerprint."""
         draft = self.model_copy(update={"content": content, "files": tuple(files)})
-        canonical = json.dumps(draft.model_dump(mode="json", exclude={"digest", "raw_fingerprint"}), sort_keys=True)
+        tree = _as_ever(draft.model_dump(mode="json", exclude={"digest", "raw_fingerprint"}))
+        canonical = json.dumps(tree, sort_keys=True)
         return draft.model_copy(update={"digest": hashlib.sha256(canonical.encode()).hexdigest()})
+
+
+def _as_ever(tree: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that tensor tasks brought, where they say nothing: older snapshots keep their digest."""
+    later: dict[str, Any] = {"inputs": ([], {}), "target": (None,), "network": (None,), "min_samples": (50,)}
+    for part in (tree, tree["contract"], tree["scaler"] or {}):
+        for name, empty in later.items():
+            if name in part and part[name] in empty:
+                del part[name]
+    return tree
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot read back: `series` for forecast, `images` for classify; `extra` holds masked personal columns."""
+    """A snapshot read back.
+
+    `series` for forecast, `images` for classify, `examples` for the others; `extra` holds masked personal columns.
+    """
 
     manifest: Manifest
-    content: Series | Images
+    content: Content
     extra: pl.DataFrame | None = None
 
     @property
     def series(self) -> Series:
         if not isinstance(self.content, Series):
-            raise TypeError(f"snapshot of '{self.manifest.name}' holds images, not a series")
+            raise TypeError(f"snapshot of '{self.manifest.name}' holds no series")
         return self.content
 
     @property
     def images(self) -> Images:
         if not isinstance(self.content, Images):
-            raise TypeError(f"snapshot of '{self.manifest.name}' holds a series, not images")
+            raise TypeError(f"snapshot of '{self.manifest.name}' holds no images")
         return self.content
 
     @property
-    def shape(self) -> ForecastShape | ImageShape:
+    def examples(self) -> Examples:
+        if not isinstance(self.content, Examples):
+            raise TypeError(f"snapshot of '{self.manifest.name}' holds no samples of a tensor task")
+        return self.content
+
+    @property
+    def shape(self) -> ForecastShape | ImageShape | TensorShape:
         """The sizes that a network is built from."""
         if isinstance(self.content, Images):
             num_colours, height, width = self.content.pixels.shape[1:]
             return ImageShape(num_colours, height, width, len(self.content.classes))
+        if isinstance(self.content, Examples):
+            return TensorShape(self.content.specs, self.content.target_spec)
         num_nodes, num_channels = self.content.values.shape[1:]
         steps = self.manifest.past_steps, self.manifest.horizon_steps
-        return ForecastShape(*steps, num_nodes, num_channels, self.content.slots_per_day)
+        return ForecastShape(*steps, num_nodes, num_channels, self.content.slots_per_day, self.content.adjacency)
 
     def windows(self, split: str, limit: int | None = None) -> Windows:
         """The windows of a split; `limit` keeps that many, evenly spread."""
@@ -109,17 +140,25 @@ class Snapshot:
         return windows(self.series, plan.splits[split], plan.past_steps, plan.horizon_steps, limit)
 
     def samples(self, split: str, limit: int | None = None) -> Samples:
-        """The windows or the images of "train", "val" or "test"."""
+        """The windows, images or other samples of "train", "val" or "test"."""
         if isinstance(self.content, Series):
             return self.windows(split, limit)
-        return ImageSamples(self.content, thin_out(np.arange(*self.manifest.splits[split]), limit))
+        rows = thin_out(np.arange(*self.manifest.splits[split]), limit)
+        if isinstance(self.content, Examples):
+            return ExampleSamples(self.content, rows)
+        return ImageSamples(self.content, rows)
 
 
-def content_hash(content: Series | Images, extra: pl.DataFrame | None) -> str:
+def content_hash(content: Content, extra: pl.DataFrame | None) -> str:
     """SHA-256 over the canonical bytes of the arrays (little-endian, one kind of NaN) and of the extra columns."""
     if isinstance(content, Series):
         names = [content.nodes, content.channels, content.units, content.cadence_min]
-        arrays = [content.time.astype("<M8[us]").view("<i8"), content.values, content.adjacency]
+        arrays: list[NDArray[Any] | None] = [
+            content.time.astype("<M8[us]").view("<i8"), content.values, content.adjacency
+        ]  # fmt: skip
+    elif isinstance(content, Examples):
+        tensors = _tensors(content)
+        names, arrays = [list(tensors)], list(tensors.values())
     else:
         names, arrays = [content.classes], [content.pixels, content.labels]
     digest = hashlib.sha256(json.dumps(names).encode())
@@ -135,11 +174,14 @@ def content_hash(content: Series | Images, extra: pl.DataFrame | None) -> str:
     return digest.hexdigest()
 
 
-def write_snapshot(
-    folder: Path, manifest: Manifest, content: Series | Images, extra: pl.DataFrame | None = None
-) -> Manifest:
-    """Write Parquet (zstd), the manifest last; returns it sealed with the digest."""
+def write_snapshot(folder: Path, manifest: Manifest, content: Content, extra: pl.DataFrame | None = None) -> Manifest:
+    """Write Parquet (zstd) or safetensors, the manifest last; returns it sealed with the digest."""
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Examples):
+        save_file(_tensors(content), folder / EXAMPLES)
+        manifest = manifest.sealed(content_hash(content, None), [EXAMPLES])
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2))
+        return manifest
     frames = {SERIES: _series_frame(content)} if isinstance(content, Series) else {IMAGES: _image_frame(content)}
     if isinstance(content, Series) and content.adjacency is not None:
         frames[ADJACENCY] = pl.DataFrame(content.adjacency, schema=list(content.nodes), orient="row")
@@ -160,12 +202,37 @@ def read_snapshot(folder: Path) -> Snapshot:
     missing = [name for name in manifest.files if not (folder / name).is_file()]
     if missing:
         raise SnapshotError(f"snapshot {manifest.digest[:12]} of '{manifest.name}' lacks {', '.join(missing)}")
-    content = _read_series(folder, manifest) if manifest.task == "forecast" else _read_images(folder, manifest)
+    content = _read(folder, manifest)
     extra = pl.read_parquet(folder / EXTRA) if EXTRA in manifest.files else None
     found = manifest.sealed(content_hash(content, extra), manifest.files)
     if found.content != manifest.content or found.digest != manifest.digest:
         raise SnapshotError(f"snapshot of '{manifest.name}': expected {manifest.digest[:12]}, got {found.digest[:12]}")
     return Snapshot(manifest, content, extra)
+
+
+def _read(folder: Path, manifest: Manifest) -> Content:
+    if manifest.task == "forecast":
+        return _read_series(folder, manifest)
+    return _read_images(folder, manifest) if manifest.task == "classify" else _read_examples(folder, manifest)
+
+
+def _tensors(examples: Examples) -> dict[str, NDArray[Any]]:
+    """Every array by a name that says what it is, sorted."""
+    named = {f"input/{name}": array for name, array in examples.inputs.items()}
+    named |= {f"fact/{name}": np.ascontiguousarray(array) for name, array in examples.facts.items()}
+    return dict(sorted({**named, "target": examples.target, "groups": examples.groups}.items()))
+
+
+def _read_examples(folder: Path, manifest: Manifest) -> Examples:
+    tensors = load_file(folder / EXAMPLES)
+    if manifest.target is None or len(tensors["target"]) != manifest.num_rows:
+        raise SnapshotError(f"snapshot of '{manifest.name}': {EXAMPLES} does not have the manifest's samples")
+    named = {kind: {key.partition("/")[2]: value for key, value in tensors.items() if key.startswith(f"{kind}/")}
+             for kind in ("input", "fact")}  # fmt: skip
+    return Examples(
+        named["input"], tensors["target"], tensors["groups"], named["fact"], manifest.inputs, manifest.target,
+        manifest.network, manifest.findings,
+    )  # fmt: skip
 
 
 def _series_frame(series: Series) -> pl.DataFrame:

@@ -61,27 +61,54 @@ def split_steps(num_steps: int, plan: Plan) -> Splits:
     return splits
 
 
-def split_images(labels: NDArray[np.int64], plan: Plan, seed: int) -> tuple[NDArray[np.int64], Splits]:
+def split_images(
+    labels: NDArray[np.int64], plan: Plan, seed: int, num_test: int = 0
+) -> tuple[NDArray[np.int64], Splits]:
     """A seeded order of the images, and ranges in it, every class shared out alike.
 
-    Raises BadDataError when a class is too small to be in every split.
+    The last `num_test` images, where there are any, are the test split as they lie, whatever the plan's shares; those
+    before them are shared out between train and val. Raises BadDataError when a class is too small for every split.
     """
     parts = shares(plan)
+    names, num_free = SPLITS, len(labels) - num_test
+    if num_test:
+        parts, names = (parts[0] / (parts[0] + parts[1]), parts[1] / (parts[0] + parts[1])), SPLITS[:2]
     rng = np.random.default_rng(seed)
-    chosen: dict[str, list[NDArray[np.int64]]] = {name: [] for name in SPLITS}
+    chosen: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
     for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        cuts = np.floor(len(rows) * np.cumsum(parts[:2]) + 1e-9).astype(int)
+        rows = rng.permutation(np.flatnonzero(labels[:num_free] == label))
+        cuts = np.floor(len(rows) * np.cumsum(parts[:-1]) + 1e-9).astype(int)
         pieces = np.split(rows, cuts)
         if min(map(len, pieces)) == 0:
             needed = math.ceil(1 / min(parts))
             raise BadDataError([Finding("all", f"class {label}", f"at least {needed} images", str(len(rows)))])
-        for name, piece in zip(SPLITS, pieces, strict=True):
+        for name, piece in zip(names, pieces, strict=True):
             chosen[name].append(piece)
     orders = {name: rng.permutation(np.concatenate(pieces)) for name, pieces in chosen.items()}
+    orders |= {"test": np.arange(num_free, len(labels))} if num_test else {}
     stops = np.cumsum([len(orders[name]) for name in SPLITS])
     splits = {name: (int(stop) - len(orders[name]), int(stop)) for name, stop in zip(SPLITS, stops, strict=True)}
     return np.concatenate([orders[name] for name in SPLITS]), splits
+
+
+def split_groups(groups: NDArray[np.int64], plan: Plan, seed: int | None) -> tuple[NDArray[np.int64], Splits]:
+    """An order of the samples, and ranges in it, so that no group lies in two splits.
+
+    Groups are shared out in ascending order, or shuffled by `seed`. Raises BadDataError for too few groups.
+    """
+    parts = shares(plan)
+    names, inverse = np.unique(groups, return_inverse=True)
+    place = np.arange(len(names)) if seed is None else np.random.default_rng(seed).permutation(len(names))
+    cuts = np.floor(len(names) * np.cumsum(parts[:2]) + 1e-9).astype(int)
+    if cuts[0] < 1 or cuts[1] <= cuts[0] or cuts[1] >= len(names):
+        needed = math.ceil(1 / min(parts))
+        raise BadDataError([Finding("all", "groups", f"at least {needed} of them to share out", str(len(names)))])
+    rank = np.empty(len(names), np.int64)
+    rank[place] = np.arange(len(names))
+    order = np.argsort(rank[inverse], kind="stable")
+    stops = np.searchsorted(np.sort(rank[inverse]), [*cuts, len(names)])
+    starts = [0, *stops[:-1]]
+    return order, {name: (int(a), int(b)) for name, a, b in zip(SPLITS, starts, stops, strict=True)}
 
 
 def hide_labels(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:

@@ -1,15 +1,19 @@
-"""Data that a user brought, kept as read and checked: Parquet and a card."""
+"""Data that a user brought, kept as read and checked: Parquet or safetensors, and a card."""
 
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from safetensors.numpy import load_file, save_file
 
 from models.data.card import DatasetCard, Frozen
+from models.data.examples import RawExamples
 from models.data.findings import Finding
 from models.data.series import RawImages, RawSeries
 
 CARD, TABLE, LINKS, IMAGES = "card.json", "table.parquet", "adjacency.parquet", "images.parquet"
+EXAMPLES = "examples.safetensors"
+Raw = RawSeries | RawImages | RawExamples
 
 
 class _Stored(Frozen):
@@ -23,9 +27,15 @@ class _Stored(Frozen):
     image_shape: tuple[int, int, int] | None = None
 
 
-def store(folder: Path, raw: RawSeries | RawImages, card: DatasetCard) -> tuple[Path, ...]:
+def store(folder: Path, raw: Raw, card: DatasetCard) -> tuple[Path, ...]:
     """Write into `folder`, the card last; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(raw, RawExamples):
+        named = {f"input/{name}": np.ascontiguousarray(array) for name, array in raw.inputs.items()}
+        named |= {"target": raw.target} | ({} if raw.groups is None else {"groups": raw.groups})
+        save_file(named, folder / EXAMPLES)
+        (folder / CARD).write_text(_Stored(card=card, findings=raw.findings).model_dump_json(indent=2))
+        return folder / EXAMPLES, folder / CARD
     if isinstance(raw, RawSeries):
         record = _Stored(card=card, findings=raw.findings, nodes=raw.nodes, labels=raw.labels)
         frames = {TABLE: raw.frame.with_columns(pl.selectors.enum().cast(pl.String))}
@@ -47,9 +57,13 @@ def load_card(folder: Path) -> DatasetCard:
     return _Stored.model_validate_json((folder / CARD).read_text()).card
 
 
-def load(folder: Path) -> tuple[RawSeries | RawImages, DatasetCard]:
+def load(folder: Path) -> tuple[Raw, DatasetCard]:
     """What `store` wrote; raises FileNotFoundError."""
     record = _Stored.model_validate_json((folder / CARD).read_text())
+    if (folder / EXAMPLES).is_file():
+        tensors = load_file(folder / EXAMPLES)
+        inputs = {name.partition("/")[2]: array for name, array in tensors.items() if name.startswith("input/")}
+        return RawExamples(inputs, tensors["target"], tensors.get("groups"), findings=record.findings), record.card
     if record.image_shape is not None:
         frame = pl.read_parquet(folder / IMAGES)
         pixels = np.frombuffer(b"".join(frame["pixels"]), np.uint8).reshape(-1, *record.image_shape)

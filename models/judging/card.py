@@ -60,12 +60,14 @@ def candidates_table(reports: Sequence[CandidateReport], chosen: str) -> str:
         [f"MAE {first.judged_min:g} min ahead, {first.unit}", "interval", "RMSE", "MAE pooled"]
         if is_forecast
         else ["error rate", "interval", "macro F1"]
+        if first.task == "classify"
+        else [f"{first.judged_name} {first.unit}".rstrip(), "interval", *(item.name for item in first.metrics)]
     )
     heads = ["candidate", *errors, "size", "parameters", "p50 ms", "p99 ms", "rows/s"]
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1)]
     for report in sorted(reports, key=lambda report: report.judged.value):
         mark = "**" if report.name == chosen else ""
-        cells = [report.name, *(_forecast_cells(report) if is_forecast else _image_cells(report)), *_cost_cells(report)]
+        cells = [report.name, *_CELLS.get(report.task, _sample_cells)(report), *_cost_cells(report)]
         lines.append([f"{mark}{cell}{mark}" for cell in cells])
     note = f"On the {first.split} split, {first.num_samples} samples; intervals at {first.judged.confidence:.0%}."
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}"
@@ -96,6 +98,15 @@ def _image_cells(report: CandidateReport) -> list[str]:
     return [error_text(judged.value, report.judged_name), " to ".join(ends), f"{report.value('f1_macro'):.3f}"]
 
 
+def _sample_cells(report: CandidateReport) -> list[str]:
+    judged = report.judged
+    figures = [f"{item.value:.3g} {item.unit}".rstrip() for item in report.metrics]
+    return [f"{judged.value:.3g}", f"{judged.low:.3g} to {judged.high:.3g}", *figures]
+
+
+_CELLS = {"forecast": _forecast_cells, "classify": _image_cells}
+
+
 def _cost_cells(report: CandidateReport) -> list[str]:
     cost = report.cost
     latency = [f"{cost.latency_p50_ms:.3f}", f"{cost.latency_p99_ms:.3f}"]
@@ -113,8 +124,10 @@ def _data(data: DataManifest) -> dict[str, str]:
     }
     if data.task == "forecast":
         facts["sensors"] = f"{len(data.nodes)}, every {data.cadence_min:g} min: {', '.join(data.channels)}"
-    else:
+    elif data.task == "classify":
         facts["classes"] = ", ".join(data.classes)
+    else:
+        facts["inputs"] = "; ".join(f"{spec.name} {list(spec.shape)} {spec.unit}".rstrip() for spec in data.inputs)
     splits = ", ".join(f"{name} {stop - start}" for name, (start, stop) in data.splits.items())
     return {**facts, "splits": f"{splits} of {data.num_rows}"}
 
@@ -129,11 +142,23 @@ def _lineage(lineage: Lineage, data: DataManifest) -> dict[str, str]:
     }
 
 
+_PURPOSES = {
+    "regress": "Tells one quantity of a row of a table.",
+    "localise": "Tells where a vehicle is from its last, noisy fixes.",
+    "detect": "Tells at which stations an incident disturbs the traffic; an alarm is a hint for an operator.",
+    "route": "Tells the travel times of a network's edges, from which routes are planned.",
+    "control": "Tells which phase a signalised junction should show; yellow and minimum greens stay with the controller.",
+}
+
+
 def _use(manifest: Manifest) -> str:
     if manifest.task == "classify":
         return (
             f"Names one of {len(manifest.classes)} classes for an image of {manifest.image_shape} values from 0 to 1."
         )
+    if manifest.output is not None:
+        inputs = ", ".join(spec.description or spec.name for spec in manifest.inputs)
+        return f"{_PURPOSES[manifest.task]} From: {inputs}. No safety function may rest on it alone."
     past_min = manifest.past_steps * manifest.cadence_min
     ahead_min = manifest.horizon_steps * manifest.cadence_min
     target = f"{manifest.channels[0]} ({manifest.units[0]}) at {len(manifest.nodes)} sensors"

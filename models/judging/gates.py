@@ -7,14 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models import catalog
 from models.data.card import Frozen
 from models.judging.bootstrap import Errors, Interval, compare
 from models.judging.record import Judged
 from models.judging.select import bytes_text, error_text
 from models.recipe import JudgeRecipe
-
-FORECAST_BEATS, FORECAST_REFERENCE = ("last_value", "profile"), "linear"
-CLASSIFY_REFERENCE = "logistic"
 
 
 class GateResult(Frozen):
@@ -40,19 +38,27 @@ class Verdict(Frozen):
         return tuple(result.reason for result in self.results if self.passed or not result.passed)
 
 
-def judge(candidate: Judged, references: Mapping[str, Judged], champion: Judged | None, rules: JudgeRecipe) -> Verdict:
+def judge(
+    candidate: Judged,
+    references: Mapping[str, Judged],
+    champion: Judged | None,
+    rules: JudgeRecipe,
+    closed_loop: GateResult | None = None,
+) -> Verdict:
     """The verdict on `candidate`, judged on the test split.
 
     references: the baselines' reports on the same split, by family. champion: the live model's report on the same
-    split, None where nothing is live.
+    split, None where nothing is live. closed_loop: what driving it in the simulator gave, where the task is driven.
     """
     results = []
-    if candidate.report.task == "forecast":
-        results += [_beats(candidate, name, references.get(name), rules) for name in FORECAST_BEATS]
-        results.append(_not_worse(candidate, FORECAST_REFERENCE, references.get(FORECAST_REFERENCE), rules))
-    else:
+    if candidate.report.task == "classify":
         results.append(_beats_errors(candidate, "majority", _majority(candidate.errors), rules))
-        results.append(_not_worse(candidate, CLASSIFY_REFERENCE, references.get(CLASSIFY_REFERENCE), rules))
+    owed = {name: card.gate for name, card in catalog.families(candidate.report.task).items() if card.gate}
+    for name in sorted(owed, key=lambda name: (owed[name], name)):
+        held_against = _beats if owed[name] == "beat" else _not_worse
+        results.append(held_against(candidate, name, references.get(name), rules))
+    if closed_loop is not None:
+        results.append(closed_loop)
     results.append(_champion(candidate, champion, rules))
     results += [_latency(candidate, rules), _bytes(candidate, rules), _golden(candidate), _contract(candidate)]
     return Verdict(candidate=candidate.report.name, passed=all(r.passed for r in results), results=tuple(results))

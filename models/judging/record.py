@@ -4,9 +4,8 @@ The records are frozen, go to JSON and back, and give every figure with its conv
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-from models.data.card import Frozen
+from models.data.card import Frozen, TaskName
 from models.judging.bootstrap import Errors, Interval
 from models.judging.measure import Cost
 
@@ -31,9 +30,9 @@ class StepMetrics(Frozen):
 
 
 class Slice(Frozen):
-    """The judged error on a part: an hour of the day (of the target), a class of nodes, a class of images."""
+    """The judged error on a part: an hour of the day (of the target), a class of nodes or images, an outage's length."""
 
-    kind: Literal["hour", "node_class", "class"]
+    kind: str
     name: str
     error: float
     num_values: int
@@ -48,7 +47,7 @@ class CandidateReport(Frozen):
     """
 
     name: str
-    task: Literal["forecast", "classify"]
+    task: TaskName
     split: str
     parcel_digest: str
     trained_on: str
@@ -70,6 +69,7 @@ class CandidateReport(Frozen):
     cost: Cost
     golden_difference: float
     golden_tolerance: float
+    protocol: str = "default"
 
     def value(self, name: str, convention: str = "") -> float:
         """A metric by name, in the report's own convention unless another is asked for; raises KeyError."""

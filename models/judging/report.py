@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from models.artifact.predictor import Predictor
 from models.data.batches import Batch, Samples
+from models.data.examples import ExampleSamples
 from models.data.windows import Windows
 from models.judging.bootstrap import Errors, interval, time_blocks
+from models.judging.findings import measure_of
 from models.judging.measure import Cost
 from models.judging.metrics import (
     AT_HORIZON,
@@ -44,7 +46,9 @@ def judge(
     node_class: node -> class, for the slices of a forecast's report. The per-sample errors come beside the report.
     """
     manifest = predictor.manifest
-    if manifest.task == "classify":
+    if isinstance(samples, ExampleSamples):
+        errors, findings = _examples(predictor, samples)
+    elif manifest.task == "classify":
         errors, findings = _images(predictor, samples)
     elif isinstance(samples, Windows):
         errors, findings = _windows(predictor, samples, node_class or {})
@@ -62,6 +66,7 @@ def judge(
         "cost": cost,
         "golden_difference": predictor.golden_difference,
         "golden_tolerance": predictor.golden_tolerance,
+        "protocol": manifest.protocol,
     }
     return Judged(CandidateReport.model_validate({**facts, **findings}), errors)
 
@@ -133,6 +138,20 @@ def _images(predictor: Predictor, samples: Samples) -> tuple[Errors, dict[str, A
     }
     wrong = (actual != predicted).astype(np.float64)
     return Errors(wrong, np.ones_like(wrong), actual, "strata"), findings
+
+
+def _examples(predictor: Predictor, samples: ExampleSamples) -> tuple[Errors, dict[str, Any]]:
+    """What the task's own measure finds in the answers to every sample."""
+    answers = np.concatenate([answer for _, answer in answered(predictor, samples)])
+    found = measure_of(predictor.manifest.task)(answers, samples, predictor.manifest)
+    findings = {
+        "judged_name": found.judged_name,
+        "convention": found.convention,
+        "unit": found.unit,
+        "metrics": found.metrics,
+        "slices": found.slices,
+    }
+    return found.errors, findings
 
 
 def _metrics(sums: ErrorSums, convention: str, unit: str) -> list[Metric]:

@@ -1,11 +1,12 @@
 """Classify: one of K classes from an image of C channels, as logits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.data.scaling import Scaler
 from models.data.shape import ImageShape
 
 
@@ -16,7 +17,7 @@ class ClassifyTask:
     input_names = ("x",)
     losses = ("cross_entropy",)
 
-    def wrap(self, network: nn.Module, shape: ImageShape, mean: Sequence[float], std: Sequence[float]) -> nn.Module:  # noqa: ARG002
+    def wrap(self, network: nn.Module, shape: ImageShape, scaler: Scaler) -> nn.Module:  # noqa: ARG002
         """The network itself: pixels come in 0..1 and need no fitted scaler."""
         return network
 

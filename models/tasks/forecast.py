@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.data.scaling import Scaler
 from models.data.shape import ForecastShape
 
 
@@ -78,9 +79,9 @@ class ForecastTask:
     input_names = ("x", "mask", "clock")
     losses = tuple(ELEMENT_LOSSES)
 
-    def wrap(self, network: nn.Module, shape: ForecastShape, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    def wrap(self, network: nn.Module, shape: ForecastShape, scaler: Scaler) -> nn.Module:
         """The module that is trained, exported and served."""
-        return Scaled(network, shape.num_nodes, mean, std)
+        return Scaled(network, shape.num_nodes, scaler.mean, scaler.std)
 
     def loss(self, kind: str, scale: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Mean loss over observed values, in units of `scale` (the target's standard deviation)."""

@@ -1,7 +1,7 @@
 """From names and cards to modules: the task by its name, the network by its family's card."""
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from models.catalog import FamilyCard, FamilyConfig
 from models.data.scaling import Scaler
-from models.data.shape import ForecastShape, ImageShape
+from models.data.shape import ForecastShape, ImageShape, TensorShape
 
-Shape = ForecastShape | ImageShape
+Shape = ForecastShape | ImageShape | TensorShape
 
 
 class Task(Protocol):
@@ -22,7 +22,7 @@ class Task(Protocol):
     input_names: tuple[str, ...]
     losses: tuple[str, ...]
 
-    def wrap(self, network: nn.Module, shape: Any, mean: Sequence[float], std: Sequence[float]) -> nn.Module: ...
+    def wrap(self, network: nn.Module, shape: Any, scaler: Scaler) -> nn.Module: ...
 
     def loss(self, kind: str, scale: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]: ...
 
@@ -38,11 +38,10 @@ def build_network(
     card: FamilyCard, shape: Shape, config: FamilyConfig, scaler: Scaler | None = None, seed: int = 0
 ) -> nn.Module:
     """A fresh network of this family, wrapped by its task, with weights that depend on `seed` alone."""
-    mean, std = (scaler.mean, scaler.std) if scaler else ((0.0,), (1.0,))  # images come in 0..1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = card.load()(shape, config)
-    return find_task(card.task).wrap(network, shape, mean, std)
+    return find_task(card.task).wrap(network, shape, scaler or Scaler((0.0,), (1.0,)))  # images come in 0..1
 
 
 def example_inputs(card: FamilyCard, shape: Shape, batch_size: int = 2, seed: int = 0) -> dict[str, Tensor]:

@@ -26,8 +26,10 @@ def distillation(
 ) -> nn.Module:
     """The objective that trains `student` from `teacher`; `example` inputs tell the widths of their hidden states."""
     hard = TaskLoss(task, train.loss, scaler)
-    if task == "classify":
+    if task == "classify" or train.loss == "cross_entropy":
         return SoftLabels(hard, teacher, distil)
+    if train.loss == "bce":
+        return SoftAnswers(hard, teacher, distil)
     return OutputsAndHints(hard, teacher, student, example, distil, scaler.std[0] if scaler else 1.0)
 
 
@@ -61,6 +63,17 @@ class SoftLabels(_Taught):
         )
         hard = self.hard.loss(logits, batch.target, batch.target_mask)
         return (1 - self.recipe.soft_weight) * hard + self.recipe.soft_weight * temperature**2 * soft
+
+
+class SoftAnswers(_Taught):
+    """(1 - w) binary cross entropy on what is labelled + w of it against the teacher's probabilities everywhere."""
+
+    def forward(self, network: nn.Module, batch: Tensors) -> Tensor:
+        logits = network(**batch.inputs)
+        taught, _ = self.teacher_on(batch)
+        soft = functional.binary_cross_entropy_with_logits(logits, torch.sigmoid(taught))
+        hard = self.hard.loss(logits, batch.target, batch.target_mask)
+        return (1 - self.recipe.soft_weight) * hard + self.recipe.soft_weight * soft
 
 
 class OutputsAndHints(_Taught):

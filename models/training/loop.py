@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from models.data.batches import Samples
 from models.recipe import TrainRecipe
 from models.training import checkpoint as files
+from models.training.augmentation import augment
 from models.training.checkpoint import Checkpoint, load_weights, read_history
 from models.training.closed_form import fit_closed_form, is_closed_form
 from models.training.epoch import Epoch, best_loss, epochs_since_best
@@ -114,10 +115,11 @@ class _Run:
         return epoch
 
     def _pass_over(self, train: Samples, number: int) -> tuple[float, float]:
-        """Mean train loss and the last learning rate. Order and dropout depend on (seed, epoch) alone."""
+        """Mean train loss and the last learning rate. Order, dropout, changed images depend on (seed, epoch) alone."""
         random = np.random.default_rng([self.recipe.seed, number])
         order = random.permutation(len(train))
         torch.manual_seed(int(random.integers(2**62)))
+        changes = torch.Generator().manual_seed(int(random.integers(2**62)))
         batch_size = self.recipe.batch_size
         steps_per_epoch = -(-len(train) // batch_size)
         first_step, num_steps = (number - 1) * steps_per_epoch, self.recipe.num_epochs * steps_per_epoch
@@ -126,8 +128,9 @@ class _Run:
         for step, batch in enumerate(tensor_batches(train, batch_size, self.device, order), first_step):
             rate = learning_rate(self.recipe, step, num_steps)
             set_learning_rate(self.optimizer, rate)
+            changed = augment(batch, self.recipe.augment, changes)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-                loss: Tensor = self.objective(self.network, batch)
+                loss: Tensor = self.objective(self.network, changed)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)

@@ -9,4 +9,5 @@ CARD = FamilyCard(
     source="Naive forecast: Hyndman and Athanasopoulos, Forecasting: Principles and Practice, 3rd ed., 5.2",
     network="models.families.last_value.network:LastValue",
     is_baseline=True,
+    gate="beat",
 )

@@ -20,4 +20,5 @@ CARD = FamilyCard(
     network="models.families.linear.network:Linear",
     config=LinearConfig,
     is_baseline=True,
+    gate="not_worse",
 )

@@ -9,4 +9,5 @@ CARD = FamilyCard(
     source="Seasonal mean (historical average) of the METR-LA protocol: Li et al., DCRNN, ICLR 2018",
     network="models.families.profile.network:Profile",
     is_baseline=True,
+    gate="beat",
 )

@@ -60,7 +60,7 @@ def test_extra_file_is_refused(pack_toy: PackToy) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"task": "steer"}, "task: Input should be 'forecast' or 'classify'"),
+        ({"task": "steer"}, "task: Input should be 'forecast', 'classify'"),
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"files": {"model.onnx": "0"}}, "the manifest names"),
     ],

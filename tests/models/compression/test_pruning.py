@@ -13,7 +13,7 @@ from models.training.checkpoint import load_weights
 from models.training.loop import train
 from models.training.objective import TaskLoss
 
-NETWORKS = [pytest.param(card, id=name) for name, card in catalog.families().items() if card.student is not None]
+NETWORKS = [pytest.param(card, id=name) for name, card in catalog.all_families().items() if card.student is not None]
 
 
 def pruned(card, tiny, method: str, share: float = 0.4):
@@ -72,7 +72,7 @@ def test_zeros_stay_zero_through_fine_tuning(card, tiny, tmp_path: Path):
 
 
 def test_resumed_fine_tuning_ends_with_the_same_weights(digits, tmp_path: Path):
-    card = catalog.family("cnn")
+    card = catalog.family("classify", "cnn")
     plan = TrainRecipe(num_epochs=3, loss="cross_entropy")
     for method in ("structured", "magnitude"):
         whole = pruned(card, digits, method)
@@ -94,7 +94,7 @@ def test_resumed_fine_tuning_ends_with_the_same_weights(digits, tmp_path: Path):
 
 
 def test_a_fitted_family_is_refused(traffic):
-    card = catalog.family("linear")
+    card = catalog.family("forecast", "linear")
     network = build_network(card, traffic.shape, card.config(), traffic.scaler)
     for method in ("structured", "magnitude"):
         with pytest.raises(CannotPruneError):

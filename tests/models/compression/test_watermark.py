@@ -18,7 +18,7 @@ from models.data.batches import batches
 from models.training.build import build_network
 
 KEY, OWNER, WIDTH = b"a secret of the owner", 0xDEADBEEF, 64
-NETWORKS = [pytest.param(card, id=name) for name, card in catalog.families().items() if not card.is_baseline]
+NETWORKS = [pytest.param(card, id=name) for name, card in catalog.all_families().items() if not card.is_baseline]
 
 
 @pytest.fixture(scope="module")

@@ -56,7 +56,7 @@ def test_profile_falls_back_to_the_other_day_type():
 
 
 def test_linear_reaches_its_figure_on_the_oregon_counts(tmp_path: Path):
-    card, plan = catalog.family("linear"), recipe.build("forecast/linear", oregon_counts.CARD)
+    card, plan = catalog.family("forecast", "linear"), recipe.build("forecast/linear", oregon_counts.CARD)
     raw = oregon_counts.read(oregon_counts.fetch()[0].parent)
     prepare(raw, oregon_counts.CARD, plan.data, b"0" * 32, tmp_path / "snapshot")
     snapshot = read_snapshot(tmp_path / "snapshot")
@@ -73,7 +73,7 @@ def test_linear_reaches_its_figure_on_the_oregon_counts(tmp_path: Path):
 
 
 def test_linear_stands_in_the_profile_for_what_is_missing(traffic, tmp_path: Path):
-    card = catalog.family("linear")
+    card = catalog.family("forecast", "linear")
     network = build_network(card, traffic.shape, card.config(), traffic.scaler)
     plan = recipe.TrainRecipe()
     list(train(network, TaskLoss("forecast", "mae", traffic.scaler), traffic.train, traffic.val, plan, tmp_path))

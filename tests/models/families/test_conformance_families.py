@@ -19,10 +19,10 @@ from models.training.loop import train
 from models.training.objective import TaskLoss
 from tests.models.conftest import data_card, one_epoch
 
-CARDS = [pytest.param(card, id=name) for name, card in sorted(catalog.families().items())]
+CARDS = [pytest.param(card, id=name) for name, card in sorted(catalog.all_families().items())]
 CONFIGS = [
     pytest.param(card, config, id=f"{card.name}-{kind}")
-    for card in catalog.families().values()
+    for card in catalog.all_families().values()
     for kind, config in (("teacher", card.config()), ("student", card.student))
     if config is not None
 ]

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.data.scaling import Scaler
 from models.data.shape import ForecastShape, ImageShape
 from models.tasks.classify import TASK as CLASSIFY
 from models.tasks.forecast import TASK as FORECAST
@@ -22,7 +23,7 @@ class Echo(nn.Module):
 
 
 def test_scaled_takes_and_gives_physical_units():
-    network = FORECAST.wrap(Echo(), SHAPE, (60.0, 900.0), (15.0, 300.0))
+    network = FORECAST.wrap(Echo(), SHAPE, Scaler((60.0, 900.0), (15.0, 300.0)))
     inputs = {name: torch.from_numpy(array) for name, array in FORECAST.example_inputs(SHAPE, 5).items()}
     seen = inputs["mask"][:, -1, :, 0] > 0
     output = network(**inputs)[:, 0]

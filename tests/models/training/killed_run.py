@@ -24,7 +24,7 @@ def run(folder: Path, kill_after: int) -> None:
     labels = random.integers(0, 3, 160)
     pixels = (random.integers(0, 200, (3, 1, 8, 8))[labels] + random.integers(0, 50, (160, 1, 8, 8))).astype(np.uint8)
     images = Images(pixels, labels.astype(np.int64), ("a", "b", "c"))
-    card = catalog.family("mlp")
+    card = catalog.family("classify", "mlp")
     network = build_network(card, ImageShape(1, 8, 8, 3), card.config(width=32, dropout=0.3), seed=5)
     recipe = TrainRecipe(num_epochs=6, batch_size=32, loss="cross_entropy", optimizer="adamw", schedule="one_cycle")
     halves = ImageSamples(images, np.arange(120)), ImageSamples(images, np.arange(120, 160))

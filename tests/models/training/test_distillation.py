@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def test_forecast_student_comes_closer_to_its_teacher(traffic, tmp_path: Path):
-    card = catalog.family("stid")
+    card = catalog.family("forecast", "stid")
     teacher = build_network(card, traffic.shape, card.student, traffic.scaler, seed=1)
     student = build_network(card, traffic.shape, card.student, traffic.scaler, seed=2)
     plan, distil = TrainRecipe(), DistilRecipe(num_epochs=3, soft_weight=1.0, hint_weight=0.1)
@@ -33,7 +33,7 @@ def test_forecast_student_comes_closer_to_its_teacher(traffic, tmp_path: Path):
 
 
 def test_missing_targets_are_taught_by_the_teacher(traffic):
-    card = catalog.family("stid")
+    card = catalog.family("forecast", "stid")
     teacher, student = (build_network(card, traffic.shape, card.student, traffic.scaler, seed) for seed in (1, 2))
     example = example_inputs(card, traffic.shape)
     distil = DistilRecipe(soft_weight=0.5, hint_weight=0.0)
@@ -47,7 +47,7 @@ def test_missing_targets_are_taught_by_the_teacher(traffic):
 
 
 def test_unlabelled_images_count_for_the_soft_term_only(digits):
-    card = catalog.family("mlp")
+    card = catalog.family("classify", "mlp")
     teacher, student = (build_network(card, digits.shape, card.config(width=8, dropout=0), seed=s) for s in (1, 2))
     plan = TrainRecipe(loss="cross_entropy")
     batch = next(tensor_batches(digits.train, 32, CPU))
@@ -65,7 +65,7 @@ def test_unlabelled_images_count_for_the_soft_term_only(digits):
 
 
 def test_few_labels_gain_from_a_teacher(digits, tmp_path: Path):
-    card = catalog.family("mlp")
+    card = catalog.family("classify", "mlp")
     plan = TrainRecipe(num_epochs=15, loss="cross_entropy", patience=15)
     hard = TaskLoss("classify", "cross_entropy")
     teacher = build_network(card, digits.shape, card.config(width=64), seed=1)

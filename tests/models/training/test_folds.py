@@ -33,7 +33,7 @@ def test_stratified_folds_share_classes_out_alike():
 @pytest.mark.parametrize(("family", "task"), [("linear", "forecast"), ("logistic", "classify")])
 def test_every_fold_gives_a_result_and_is_not_trained_twice(family, task, tmp_path: Path, request):
     data = request.getfixturevalue({"forecast": "traffic", "classify": "digits"}[task])
-    card = catalog.family(family)
+    card = catalog.family(task, family)
     loss = "mae" if task == "forecast" else "cross_entropy"
     recipe = TrainRecipe(num_epochs=2, num_folds=3, loss=loss)
     objective = TaskLoss(task, loss, data.scaler)

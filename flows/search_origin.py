@@ -1,0 +1,57 @@
+"""What is to be compressed: a live product's teacher, found from its registered evaluation, or a recipe's."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flows.live import live_model, live_products
+from flows.options import UsageError
+from flows.prepare import Prepared, build_recipe, prepare_data
+from flows.search_point import prepared_from
+from flows.steps import fetch_folder
+from flows.workshop import Workshop
+from infra.refs import DataRef
+from models import catalog
+from models.catalog import UnknownNameError
+from models.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The teacher's recipe and its data."""
+
+    recipe: Recipe
+    prepared: Prepared
+
+
+def find_origin(shop: Workshop, name: str, data: str | None, settings: Mapping[str, Any], product: str = "") -> Origin:
+    """By the name of a live product, or `task/family`, whose teacher is trained first.
+
+    Raises UnknownNameError, RecipeError, and UsageError where a live product's recipe was to be changed.
+    """
+    if name in catalog.recipe_names():
+        recipe = build_recipe(shop, name, data, settings, product)
+        return Origin(recipe, prepare_data(shop, recipe))
+    live = live_products(shop)
+    if name not in live:
+        raise UnknownNameError("recipe or live product", name, [*catalog.recipe_names(), *live])
+    if data or settings or product:
+        raise UsageError(
+            f"{name} is live: its own recipe and data are searched, --data, --set and --product are for a recipe, "
+            f"e.g. roadworthy compress {_recipe_of(shop, name).name} --data {_recipe_of(shop, name).data.name}"
+        )
+    record = _registered(shop, name)
+    return Origin(Recipe.model_validate(record["recipe"]), prepared_from(shop, DataRef.model_validate(record["data"])))
+
+
+def _registered(shop: Workshop, product: str) -> dict[str, Any]:
+    """The evaluation that the live version was registered with."""
+    tags = shop.registry.version_tags(live_model(shop, product))
+    folder = fetch_folder(shop, tags["roadworthy.evaluation"])
+    record: dict[str, Any] = json.loads((folder / "evaluation.json").read_text())
+    return record
+
+
+def _recipe_of(shop: Workshop, product: str) -> Recipe:
+    return Recipe.model_validate(_registered(shop, product)["recipe"])

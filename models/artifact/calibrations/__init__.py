@@ -1,0 +1,1 @@
+"""One file per task that is calibrated on validation after its export."""

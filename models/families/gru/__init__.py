@@ -1,0 +1,1 @@
+"""One GRU shared by all nodes."""

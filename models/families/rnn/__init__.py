@@ -1,0 +1,1 @@
+"""One simple recurrent network shared by all nodes."""

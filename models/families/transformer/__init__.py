@@ -1,0 +1,1 @@
+"""One transformer encoder shared by all nodes."""

@@ -1,0 +1,64 @@
+"""Times several parcels side by side, so that whatever else the machine does falls on all of them alike."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifact.predictor import Predictor
+from models.data.batches import Samples
+
+_NUM_WARM_UPS = 5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Of one batch size through the served predictor, on one thread.
+
+    p50_ms, p99_ms: medians over the rounds, so that one burst of other work does not decide
+    """
+
+    p50_ms: float
+    p99_ms: float
+    rows_per_second: float
+
+
+def side_by_side(
+    predictors: Mapping[str, Predictor],
+    samples: Samples,
+    batch_size: int,
+    num_rounds: int = 8,
+    num_calls: int = 100,
+    max_seconds: float = 1.0,
+) -> dict[str, Timing]:
+    """Every predictor is called `num_calls` times in each of the rounds, one predictor after the other.
+
+    max_seconds: about how long one predictor is timed in all; a slow one is called fewer times, at least 5 in a round
+    """
+    inputs = samples.take(np.arange(batch_size, dtype=np.int64) % len(samples)).inputs
+    spent: dict[str, list[NDArray[np.float64]]] = {name: [] for name in predictors}
+    for _ in range(num_rounds):
+        for name, predictor in predictors.items():
+            spent[name].append(_timed_ms(predictor, inputs, num_calls, max_seconds / num_rounds))
+    return {name: _timing(rounds, batch_size) for name, rounds in spent.items()}
+
+
+def _timing(rounds: list[NDArray[np.float64]], batch_size: int) -> Timing:
+    p50_ms = float(np.median([np.quantile(one, 0.5) for one in rounds]))
+    p99_ms = float(np.median([np.quantile(one, 0.99) for one in rounds]))
+    return Timing(round(p50_ms, 4), round(p99_ms, 4), round(batch_size / p50_ms * 1e3, 1))
+
+
+def _timed_ms(
+    predictor: Predictor, inputs: Mapping[str, NDArray[np.generic]], num_calls: int, max_seconds: float
+) -> NDArray[np.float64]:
+    for _ in range(_NUM_WARM_UPS):
+        predictor.predict(inputs)
+    spent_ms: list[float] = []
+    while len(spent_ms) < 5 or (len(spent_ms) < num_calls and sum(spent_ms) < 1e3 * max_seconds):
+        began = time.perf_counter()
+        predictor.predict(inputs)
+        spent_ms.append(1e3 * (time.perf_counter() - began))
+    return np.array(spent_ms)

@@ -1,0 +1,1 @@
+"""One file per tensor task: what its answers are measured by."""
