@@ -24,6 +24,12 @@ from models.data.stored import Raw, load, load_card, store
 from models.data.tabular import Rows, read_rows
 
 Kind = Literal["wide", "long", "table", "images"]
+OPTIONS: dict[str, tuple[Kind, ...]] = {  # which kinds have a use for what the user may say
+    "cadence": ("wide", "long"), "unit": ("wide", "long", "table"), "start": ("wide",), "adjacency": ("wide", "long"),
+    "missing": ("wide", "long", "table"), "time": ("long", "table"), "node": ("long",), "values": ("long",),
+    "personal": ("long",), "target": ("table",), "features": ("table",), "group": ("table",), "size": ("images",),
+}  # fmt: skip
+WORDS = {"values": "value"}  # where the option is called otherwise
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ def add_dataset(shop: Workshop, name: str, source: Source) -> dict[str, Any]:
     for path in (source.path, source.adjacency):
         if path is not None and not path.exists():
             raise UsageError(f"{path}: expected a file or folder, there is none")
+    _refuse_idle(source)
     raw, card = _read(name, source, shop.masking_key)
     keep(shop, raw, card)
     warnings = [asdict(finding) for finding in raw.findings if finding.severity == "warning"]
@@ -96,6 +103,16 @@ def remove_dataset(shop: Workshop, name: str) -> None:
     if name not in known:
         raise UnknownNameError("added data set", name, known)
     shutil.rmtree(added_folder(shop, name))
+
+
+def _refuse_idle(source: Source) -> None:
+    """A wish that this kind of file has no use for is refused, not passed over."""
+    default = Source(source.kind, source.path)
+    for option, kinds in OPTIONS.items():
+        if source.kind not in kinds and getattr(source, option) != getattr(default, option):
+            raise UsageError(
+                f"--{WORDS.get(option, option)} is for {', '.join(f'--{k}' for k in kinds)}, got --{source.kind}"
+            )
 
 
 def _read(name: str, source: Source, masking_key: bytes) -> tuple[Raw, DatasetCard]:

@@ -12,6 +12,8 @@ import typer
 
 from flows import console
 from flows.cli_access import audit_app, key_app
+from flows.cli_compress import app as compress_app
+from flows.cli_compress import run_until
 from flows.cli_data import app as data_app
 from flows.cli_deploy import app as deploy_app
 from flows.cli_image import app as image_app
@@ -36,7 +38,7 @@ app = typer.Typer(
 groups = {"data": data_app, "key": key_app, "audit": audit_app, "capture": capture_app, "watermark": watermark_app}
 for name, group in groups.items():
     app.add_typer(group, name=name)
-for part in (live_app, image_app, deploy_app, trust_app, reproduce_app, stack_app):
+for part in (compress_app, live_app, image_app, deploy_app, trust_app, reproduce_app, stack_app):
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]
@@ -91,22 +93,7 @@ def train(
 
     Example: roadworthy train forecast/lstm --data oregon_counts --set train.num_epochs=3
     """
-    _until("train", recipe, data, settings, product, as_json)
-
-
-@app.command()
-def compress(
-    recipe: Recipe,
-    data: Data = None,
-    settings: Settings = NO_SETTINGS,
-    product: Product = "",
-    as_json: AsJson = False,
-) -> None:
-    """Train, then distil, prune, quantise and export every candidate as a parcel.
-
-    Example: roadworthy compress forecast/stid --data freeway --set prune.share=0.5
-    """
-    _until("compress", recipe, data, settings, product, as_json)
+    run_until("train", recipe, data, settings, product, as_json)
 
 
 @app.command()
@@ -124,19 +111,6 @@ def evaluate(
     _lifecycle(recipe, data, settings, product, "evaluate", as_json)
 
 
-def _until(step: str, recipe: str, data: str | None, settings: list[str], product: str, as_json: bool) -> None:
-    from flows.run import run_steps
-
-    done = run_steps(recipe, data, parse_settings(settings), product, until=step)
-    if as_json:
-        console.emit(done)
-        return
-    rows = [
-        [name, item["key"][:12], item["seconds"], item["was_cached"], item["folder"]] for name, item in done.items()
-    ]
-    console.table(f"{recipe}: {step}", ["step", "key", "seconds", "cached", "folder"], rows)
-
-
 @app.command()
 def demo(as_json: AsJson = False) -> None:
     """The main job on two products, freeway and oregon_counts, up to an answered request from the held-back end.
@@ -151,11 +125,20 @@ def demo(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def catalog(as_json: AsJson = False) -> None:
-    """Everything that exists: recipes, families, data sets.
+def catalog(
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/catalog.md.")] = False,
+) -> None:
+    """Everything that exists: tasks with their families, baselines and data sets.
 
     Example: roadworthy catalog --json
     """
+    if markdown:
+        from flows.catalog_page import catalog_page
+        from models.catalog import datasets
+
+        sys.stdout.write(catalog_page(datasets().values()))
+        return
     from flows.show import catalog_record, show_catalog
     from flows.workshop import open_workshop
 

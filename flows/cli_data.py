@@ -46,7 +46,8 @@ def add(
     missing: Annotated[float | None, typer.Option(help="The value that stands for missing, e.g. 0.")] = None,
     adjacency: Annotated[Path | None, typer.Option(help="N x N weights, or an edge list from,to,weight (CSV).")] = None,
     time: Annotated[
-        str, typer.Option(help="--long: the time column. --table: the column to split in the order of, if there is one.")
+        str,
+        typer.Option(help="--long: the time column. --table: the column to split in the order of, if there is one."),
     ] = "time",
     node: Annotated[str, typer.Option(help="--long: the sensor column.")] = "node",
     value: Annotated[

@@ -170,9 +170,11 @@ def _judge_champion(session: Session, champion: ModelRef) -> Judged:
     """The live model on the same test split. Raises UsageError when it answers another question."""
     folder = parcel_folder(session.shop, champion.digest)
     theirs, data = Predictor.open(folder).manifest, session.snapshot.manifest
-    asked = (data.nodes, data.channels, data.past_steps, data.horizon_steps, data.classes)
-    if (theirs.nodes, theirs.channels, theirs.past_steps or data.past_steps, theirs.horizon_steps or data.horizon_steps,
-            theirs.classes) != asked:  # fmt: skip
+    asked = (data.task, data.nodes, data.channels, data.past_steps, data.horizon_steps, data.classes, data.inputs)
+    past_steps, horizon_steps = theirs.past_steps or data.past_steps, theirs.horizon_steps or data.horizon_steps
+    if asked != (
+        theirs.task, theirs.nodes, theirs.channels, past_steps, horizon_steps, theirs.classes, theirs.inputs
+    ):  # fmt: skip
         raise UsageError(
             f"product {champion.product}: version {champion.version} is live for other sensors, channels, steps or "
             "classes, so the new model cannot be held against it; choose another name: --product NAME"

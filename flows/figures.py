@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from flows.session import Session
+from models.artifact.intervals import quantiles
 from models.artifact.predictor import Predictor
 from models.data.windows import Windows
 from models.judging import figures
@@ -56,12 +57,16 @@ def _forecast(session: Session, predictor: Predictor, report: CandidateReport, t
     last = np.arange(max(len(windows) - slots, 0), len(windows))
     batch, step = windows.take(last), report.judged_step - 1
     actual = np.where(batch.target_mask[:, step] > 0, batch.target[:, step], np.nan)  # [S, N]
-    forecast = predictor.predict(batch.inputs)[:, step]
+    answer = predictor.predict(batch.inputs)  # [S, H, N]
+    forecast, band = answer[:, step], None
+    if predictor.manifest.intervals is not None:
+        band = quantiles(predictor.manifest, answer)[:, [0, -1], step].swapaxes(0, 1)  # [2, S, N]
     varied = np.argsort(-np.nan_to_num(np.nanstd(actual, axis=0)))[: max(NUM_NODES, actual.shape[1] // 3)]
     shown = np.sort(varied)[np.linspace(0, len(varied) - 1, min(NUM_NODES, len(varied))).astype(int)]
     time = windows.times(last) + np.timedelta64(round(report.judged_min * 60), "s")
     names = [predictor.manifest.nodes[node] for node in shown]
-    figures.forecast_figure(target, time, actual[:, shown], forecast[:, shown], names, report)
+    shown_band = None if band is None else band[:, :, shown]
+    figures.forecast_figure(target, time, actual[:, shown], forecast[:, shown], names, report, shown_band)
 
 
 def _learning(session: Session, target: Path) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flows import console
@@ -15,14 +15,15 @@ from infra.containers import Engine
 from infra.manifests import write_manifests
 from infra.refs import ModelRef, Ref
 from infra.sbom import ModelFacts, bill
+from models import catalog
 from models.artifact.manifest import CARD_FILE, Manifest, read_and_verify
+from models.artifact.tensors import Spec, input_specs, output_specs
 from services.bento import RELEASE_FILE, SERVED, pinned
 from services.image import DEPLOY, SOURCE_EPOCH, Kit, build_image
 from services.schemas import Release
 
 RECIPE = "roadworthy.recipe"
 BUILT_WITH = ("Containerfile", "healthcheck.py", "thin_out.py")
-FAMILIES = {"forecast": "spatio-temporal forecasting", "classify": "image classification"}
 
 
 class ImageRef(Ref):
@@ -122,26 +123,27 @@ def _bill(shop: Workshop, version: ModelRef, bento: Path, kit: Kit) -> bytes:
 def model_facts(manifest: Manifest, release: Release, metrics: Mapping[str, str], card: str) -> ModelFacts:
     """What the bill of materials says of a model."""
     data = next((line.removeprefix("- data: ") for line in card.splitlines() if line.startswith("- data: ")), "")
-    forecast = f"float32 [B, {manifest.past_steps}, {len(manifest.nodes)}, {len(manifest.channels)}]"
-    image = f"float32 [B, {', '.join(map(str, manifest.image_shape or ()))}]"
-    is_forecast = manifest.task == "forecast"
     return ModelFacts(
         name=release.product,
         version=str(release.version),
         digest=release.parcel_digest,
         task=manifest.task,
-        family=FAMILIES[manifest.task],
+        family=catalog.TASKS[manifest.task][0],
         architecture=f"{manifest.family} ({manifest.variant}), {manifest.num_parameters} parameters",
         data_set=data or manifest.data_digest,
-        inputs=forecast if is_forecast else image,
-        outputs=f"float32 [B, {manifest.horizon_steps}, {len(manifest.nodes)}]" if is_forecast
-        else f"probabilities of {', '.join(manifest.classes)}",
+        inputs=_described(input_specs(manifest)),
+        outputs=_described(output_specs(manifest)),
         description=card.partition("\n")[0].lstrip("# "),
         metrics=metrics,
         uses=(f"requests that keep the contract of parcel {release.parcel_digest[:12]}: {manifest.task}",),
         limits=("only for the sensors, classes and ranges that the parcel's manifest names", "refuses what breaks it"),
         facts={name: value for name, value in release.labels().items() if value},
     )  # fmt: skip
+
+
+def _described(specs: Sequence[Spec]) -> str:
+    """`x FP32 [B, 12, 30, 3], …`."""
+    return ", ".join(f"{one.name} {one.datatype} [{', '.join(map(str, ('B', *one.shape[1:])))}]" for one in specs)
 
 
 def _publish(shop: Workshop, version: ModelRef, bill: bytes) -> None:

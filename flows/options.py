@@ -20,6 +20,7 @@ _ERRORS = (
     "models.data.snapshot:SnapshotError",
     "models.training.checkpoint:CheckpointError",
     "models.compression.pruning:CannotPruneError",
+    "models.compression.space:SpaceError",
     "models.artifact.export:ExportError",
     "models.artifact.manifest:ParcelError",
     "models.artifact.checks:InputError",

@@ -35,4 +35,6 @@ class Outcome(BaseModel):
     bento: str | None = None
     bento_path: str | None = None
     judged_against: str | None = None
+    protocol: str = "default"
+    closed_loop: dict[str, Any] | None = None
     seconds: dict[str, float] = {}

@@ -47,15 +47,19 @@ def sweep(config: Settings) -> int:
     return sum(stop_marked(3.0, **{RUN: mark}) for mark in left)
 
 
-def _flow(recipe: str, data: str, settings: Mapping[str, Any] | None, product: str, until: str) -> dict[str, Any]:
-    """On the local Prefect server where it runs, else on one that lives as long as this process."""
+def begin_flow(title: str) -> None:
+    """Before a flow is imported: the local Prefect server where it runs, else one that lives as long as this process."""
     config = open_workshop().config
     running = {item.name for item in Stack(config).status() if item.state == "RUNNING"}
     where = {"PREFECT_API_URL": prefect_api(config)} if "prefect" in running else {}
     mark = {RUN: f"{config.folder}|{this_process()}"}
     environment.apply(config, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="WARNING", **where, **mark)
     sweep(config)
-    console.say(f"{recipe} on {data}")
+    console.say(title)
+
+
+def _flow(recipe: str, data: str, settings: Mapping[str, Any] | None, product: str, until: str) -> dict[str, Any]:
+    begin_flow(f"{recipe} on {data}")
     from flows.lifecycle import lifecycle
 
     return lifecycle(recipe=recipe, data=data, settings=dict(settings or {}), product=product, until=until)

@@ -82,6 +82,16 @@ def tried(session: Session, point: Point) -> Tried:
     """Everything about one point."""
     before = sum(session.seconds().values())
     packed = pack_point(session, point)
+    judged = judge_packed(session, point.name, packed)
+    return Tried(
+        point=point, digest=packed.notes["digest"], parcel=packed.key, fitted=session.steps[f"fit {point.name}"].key,
+        judged=judged.key, num_parameters=packed.notes["num_parameters"],
+        figures=Figures.model_validate(judged.notes), seconds=round(sum(session.seconds().values()) - before, 3),
+    )  # fmt: skip
+
+
+def judge_packed(session: Session, name: str, packed: Done) -> Done:
+    """A parcel's figures on validation, and its report beside them."""
     recipe = session.recipe
     key = key_of(packed.key, recipe.judge.model_dump(), catalog.code_digest(*CODE))
 
@@ -89,15 +99,10 @@ def tried(session: Session, point: Point) -> Tried:
         judged = judge_parcel(packed.folder / PARCEL, session.snapshot, recipe, "val")
         (folder / REPORT).write_text(judged.report.model_dump_json(indent=1))
         predictor = Predictor.open(packed.folder / PARCEL)
-        batch = side_by_side({point.name: predictor}, session.snapshot.samples("val"), BATCH_SIZE, 4, 25, 0.4)
-        return figures_of(point.name, judged.report, batch[point.name].p50_ms, batch[point.name].p99_ms).model_dump()
+        batch = side_by_side({name: predictor}, session.snapshot.samples("val"), BATCH_SIZE, 4, 25, 0.4)
+        return figures_of(name, judged.report, batch[name].p50_ms, batch[name].p99_ms).model_dump()
 
-    done = session.note(f"judge {point.name}", once(session.shop, "point", key, compute))
-    return Tried(
-        point=point, digest=packed.notes["digest"], parcel=packed.key, fitted=session.steps[f"fit {point.name}"].key,
-        judged=done.key, num_parameters=packed.notes["num_parameters"], figures=Figures.model_validate(done.notes),
-        seconds=round(sum(session.seconds().values()) - before, 3),
-    )  # fmt: skip
+    return session.note(f"judge {name}", once(session.shop, "point", key, compute))
 
 
 def figures_of(name: str, report: CandidateReport, batch_p50_ms: float, batch_p99_ms: float) -> Figures:
@@ -147,6 +152,6 @@ def _fit_all(session: Session, point: Point) -> Variant:
     return order[-1]
 
 
-def report_of(shop: Workshop, one: Tried) -> CandidateReport:
-    """The report on validation of a tried point."""
-    return CandidateReport.model_validate_json((found(shop, "point", one.judged).folder / REPORT).read_text())
+def report_at(done: Done) -> CandidateReport:
+    """The report that lies beside a point's figures."""
+    return CandidateReport.model_validate_json((done.folder / REPORT).read_text())

@@ -51,14 +51,26 @@ def catalog_record(shop: Workshop) -> dict[str, Any]:
             "title": card.title,
             "source": card.source,
             "is_baseline": card.is_baseline,
+            "gate": card.gate,
+            "measured": card.measured,
             "has_student": card.student is not None,
             "settings": card.config().model_dump(mode="json"),
         }
         for card in catalog.all_families().values()
     ]
     datasets = [card.model_dump(mode="json") for card in all_datasets(shop).values()]
+    tasks = {
+        task: {
+            "promise": promise,
+            "shapes": shapes,
+            "families": [item["name"] for item in families if item["task"] == task and not item["is_baseline"]],
+            "baselines": [item["name"] for item in families if item["task"] == task and item["is_baseline"]],
+            "datasets": [item["name"] for item in datasets if item["task"] == task],
+        }
+        for task, (promise, shapes) in catalog.TASKS.items()
+    }
     return {
-        "tasks": sorted({item["task"] for item in families}),
+        "tasks": tasks,
         "recipes": catalog.recipe_names(),
         "families": families,
         "datasets": datasets,

@@ -45,13 +45,18 @@ def outcome_of(
         bento=bento.tag if bento else None,
         bento_path=bento.path if bento else None,
         judged_against=evaluation.judged_against,
+        protocol=session.recipe.evaluate.protocol,
+        closed_loop=evaluation.record.get("closed_loop"),
         seconds={**session.seconds(), "total": total},
     )
 
 
 def _convention(report: CandidateReport) -> str:
     if report.task == "forecast":
-        return f"at horizon step {report.judged_step}, {report.judged_min:g} min ahead, in {report.unit}"
+        named = f"protocol {report.protocol}, in {report.unit}"
+        if report.convention == "pooled":
+            return f"pooled over steps 1 to {report.judged_step}, up to {report.judged_min:g} min ahead, {named}"
+        return f"at horizon step {report.judged_step}, {report.judged_min:g} min ahead, {named}"
     return report.convention if report.task != "classify" else "per image"
 
 

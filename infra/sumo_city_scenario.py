@@ -33,7 +33,7 @@ class CityScenario:
     minutes: int = 35
     warm_up_minutes: int = 5
     vehicles_per_hour: int = 2_400
-    drives_per_town: int = 130  # reporting cars kept of each town
+    drives_per_town: int = 120  # reporting cars kept of each town
     least_drive_s: int = 90
     longest_drive_s: int = 300
     cadence_s: int = 2  # between the fixes

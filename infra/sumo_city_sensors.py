@@ -20,19 +20,19 @@ Floats = NDArray[np.float64]
 class Sensors:
     """Sizes of the errors; standard deviations are for each axis."""
 
-    lasting_m: float = 12.0
+    lasting_m: float = 14.7
     lasting_s: float = 30.0  # time in which a lasting error fades to 1/e
-    noise_m: float = 5.0
-    jump_every_s: float = 60.0
-    jump_m: tuple[float, float] = (20.0, 60.0)
+    noise_m: float = 3.5
+    jump_every_s: float = 240.0
+    jump_m: tuple[float, float] = (20.0, 50.0)
     jump_s: tuple[float, float] = (2.0, 10.0)
-    outage_every_s: float = 140.0
+    outage_every_s: float = 420.0
     outage_s: tuple[float, float] = (5.0, 30.0)
-    course_mps: float = 0.7  # error of the velocity across the way: the course is noise where the car stands
-    speed_factor: float = 0.03
+    course_mps: float = 0.5  # error of the velocity across the way: the course is noise where the car stands
+    speed_factor: float = 0.02
     speed_mps: float = 0.15
-    turn_offset_dps: float = 0.5
-    turn_dps: float = 0.4
+    turn_offset_dps: float = 0.3
+    turn_dps: float = 0.3
 
 
 @dataclass(frozen=True)

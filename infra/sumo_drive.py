@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,7 +106,7 @@ class Reports:
 
 
 def questions(scenario: WorksScenario, day: int, slot: int, number: int) -> tuple[Question, ...]:
-    """`number` questions for departures in a slot whose free-flow way leads over works; none where there are no works."""
+    """`number` questions for departures in a slot, whose free-flow way leads over works; none where there are none."""
     random = scenario.stream(day, f"questions {slot}")
     begin_s, names = slot * SLOT_S, list(scenario.city.places)
     closed = {one.street for one in works(scenario, day) if one.start_s <= begin_s < one.end_s}
@@ -113,7 +114,7 @@ def questions(scenario: WorksScenario, day: int, slot: int, number: int) -> tupl
     for _ in range(200 if closed else 0):
         source, target = (names[index] for index in random.choice(len(names), 2, replace=False))
         path = nx.dijkstra_path(graph, source, target, weight="time_s")
-        if len(path) > MIN_BLOCKS and closed & {f"{a}-{b}" for a, b in zip(path[:-1], path[1:], strict=True)}:
+        if len(path) > MIN_BLOCKS and closed & {f"{a}-{b}" for a, b in pairwise(path)}:
             depart_s = round(float(begin_s + random.uniform(0, SLOT_S)))
             found.append(Question(1000 * slot + len(found), source, target, depart_s))
         if len(found) == number:

@@ -1,8 +1,8 @@
 """Rush hours on a short freeway at one-minute cadence, with and without incidents: data to learn detection from.
 
-Every run is three hours of a weekday, morning and evening in turn. The second merge of the road jams by itself on many
-days, so slow traffic alone is no evidence. Incidents are drawn where and when traffic is moderate to dense: a car that
-stands on an empty road cannot be seen by loops.
+Every run is two hours of a weekday's rush, morning and evening in turn. The merges of the road jam by themselves on
+dense days, so slow traffic alone is no evidence. Incidents are drawn where and when traffic is moderate to dense: a car
+that stands on an empty road cannot be seen by loops.
 """
 
 from __future__ import annotations
@@ -21,22 +21,24 @@ from infra.sumo_scenario import FreewayScenario, Incident, station_positions_km
 from infra.sumo_tools import in_parallel
 
 TRAFFIC, INCIDENTS = "incident_traffic.parquet", "incident_list.parquet"
-MORNING, EVENING = (6, 9), (15, 18)
-FIRST_ONSET_MIN, LAST_ONSET_MIN = 20, 150  # of the 180 minutes of a run
-LASTS_MIN = (10.0, 25.0)
-RECOVERY_MIN = (20.0, 35.0)  # from the clearing of one incident to the onset of the next
-QUIET_SHARE = 0.25  # runs without any incident
+MORNING, EVENING = (7, 9), (16, 18)
+FIRST_ONSET_MIN = (15.0, 30.0)
+LAST_ONSET_MIN = 105.0  # of the 120 minutes of a run
+LASTS_MIN = {1: (6.0, 14.0), 2: (4.0, 7.0)}  # by blocked lanes
+RECOVERY_MIN = (15.0, 25.0)  # from the clearing of one incident to the onset of the next
+QUIET_EVERY = 4  # the last of so many runs has no incident
 TWO_LANES_SHARE = 0.15
+DEMAND = (0.65, 0.95)  # a factor for the whole run: moderate to dense
 
 
 @dataclass(frozen=True)
 class IncidentsScenario:
-    """`num_runs` rush hours of three hours on `num_stations` stations of a road of `length_km`."""
+    """`num_runs` runs of two hours of a weekday's rush on `num_stations` stations of a road of `length_km`."""
 
     seed: int = 1
-    num_runs: int = 60
-    num_stations: int = 12
-    length_km: float = 6.0
+    num_runs: int = 12
+    num_stations: int = 10
+    length_km: float = 5.0
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -46,16 +48,18 @@ class IncidentsScenario:
 
     def freeway(self, run: int) -> FreewayScenario:
         """The road and its demand; weekdays only, morning and evening in turn."""
+        factor = np.random.default_rng([self.seed, run]).uniform(*DEMAND)
         return FreewayScenario(
             num_days=1,
             num_stations=self.num_stations,
             seed=self.seed,
             cadence_min=1,
             hours=EVENING if run % 2 else MORNING,
+            warm_up_min=15,
             length_km=self.length_km,
             num_interchanges=2,
-            entry_peak_vph=3050.0,
-            ramp_peak_vph=800.0,
+            entry_peak_vph=round(2900 * factor, 1),
+            ramp_peak_vph=round(750 * factor, 1),
             incidents_per_day=0.0,
         )
 
@@ -67,15 +71,15 @@ def day_of(run: int) -> int:
 
 def draw(scenario: IncidentsScenario, run: int) -> list[Incident]:
     """The incidents of one run, one after the other, between the first and the last station."""
-    freeway, day = scenario.freeway(run), day_of(run)
-    random = freeway.stream(day, "runs")
-    if random.random() < QUIET_SHARE:
+    if run % QUIET_EVERY == QUIET_EVERY - 1:
         return []
+    freeway = scenario.freeway(run)
+    random = freeway.stream(day_of(run), "runs")
     stations_km = station_positions_km(freeway)
-    found, minute = [], random.uniform(FIRST_ONSET_MIN, FIRST_ONSET_MIN + 30)
+    found, minute = [], random.uniform(*FIRST_ONSET_MIN)
     while minute < LAST_ONSET_MIN:
-        lasts_min = random.uniform(*LASTS_MIN)
         num_lanes = 2 if random.random() < TWO_LANES_SHARE else 1
+        lasts_min = random.uniform(*LASTS_MIN[num_lanes])
         start_s = int(freeway.hours[0] * 3600 + minute * 60)
         position_km = round(random.uniform(stations_km[0] + 0.03, stations_km[-1] - 0.03), 2)
         lane = 0 if num_lanes == 2 else int(random.integers(freeway.num_lanes))

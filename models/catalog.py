@@ -16,6 +16,18 @@ from pydantic import BaseModel, ConfigDict
 
 from models.data.card import DatasetCard
 
+# What each task answers, and its shapes: B batch, T past steps, H horizon, N nodes, C channels, K classes, F features,
+# E edges, P pixels of a map.
+TASKS: dict[str, tuple[str, str]] = {
+    "forecast": ("The next H steps of one quantity at N sensors", "x [B, T, N, C], mask, clock [B, 2] → [B, H, N]"),
+    "classify": ("Which of K classes an image shows", "x [B, C, H, W] → [B, K]"),
+    "regress": ("One quantity of a row of a table", "x [B, F] → [B, 1]"),
+    "localise": ("Where a vehicle is, from its last T fixes and the map", "fixes [B, T, F], patch [B, P, P] → [B, 2]"),
+    "detect": ("At which of N stations an incident disturbs traffic", "x [B, T, N, C] → [B, N]"),
+    "route": ("Travel times of E edges, from which routes are planned", "recent [B, T, E], clock [B, 2] → [B, H, E]"),
+    "control": ("Which of K phases a signalised junction shows next", "observation [B, F] → [B, K]"),
+}
+
 
 class UnknownNameError(LookupError):
     """A name that the catalog does not know; the message lists the known ones."""
@@ -38,6 +50,7 @@ class FamilyCard:
     `student` is the configuration of the small network distilled from this family; None means it is never distilled.
     `recipe` holds dotted recipe settings that differ from the defaults, e.g. {"train.num_epochs": 20}.
     `gate` says what a candidate owes to this baseline: "beat" it, be "not_worse", or nothing: it is only shown.
+    `measured` says by which measurement the defaults were chosen.
     `search` holds the values of student settings that the compression search tries, e.g. {"width": (16, 32, 64)}.
     """
 
@@ -52,6 +65,7 @@ class FamilyCard:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     gate: Literal["beat", "not_worse", ""] = ""
     search: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    measured: str = ""
 
     def load(self) -> type[Any]:
         """The network class; imports torch."""

@@ -195,10 +195,22 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
     for key, value in {**card.recipe, **data.recipe, **protocol, **wished}.items():
         _put(tree, key, value)
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}" for e in error.errors()]
         raise RecipeError(f"recipe {name}: " + "; ".join(lines)) from error
+    _check_fit(recipe)
+    return recipe
+
+
+def _check_fit(recipe: Recipe) -> None:
+    """Refuse settings that are of no meaning for the recipe's task: nothing is skipped silently."""
+    if recipe.train.augment != "none" and recipe.task != "classify":
+        raise RecipeError(f"train.augment={recipe.train.augment}: for images alone, the task is {recipe.task}")
+    if recipe.improve.num_generations and recipe.task != "control":
+        raise RecipeError(f"improve.num_generations: policies alone are improved by driving, the task is {recipe.task}")
+    if recipe.evaluate.protocol != "default" and recipe.task != "forecast":
+        raise RecipeError(f"evaluate.protocol={recipe.evaluate.protocol}: for forecasts alone, not for {recipe.task}")
 
 
 def known_keys(tree: Mapping[str, Any]) -> list[str]:

@@ -252,9 +252,10 @@ def _labels(manifest: Any, names: Sequence[str]) -> tuple[dict[str, tuple[str, .
     """What can be masked within each tensor, and on which axis it lies: nodes, or the labels of a tensor task."""
     if nodes := getattr(manifest, "nodes", ()):
         return dict.fromkeys(names, nodes), 2  # [B, T, N, C], [B, H, N]
-    output = getattr(manifest, "output", None)
-    specs = (*getattr(manifest, "inputs", ()), *([output] if output else ()))
-    return {spec.name: spec.labels for spec in specs if spec.labels}, -1
+    if (output := getattr(manifest, "output", None)) is None:
+        return {}, -1
+    labels = {spec.name: spec.labels for spec in manifest.inputs}
+    return labels | {name: output.labels for name in names if name not in labels}, -1
 
 
 def _tensors(

@@ -5,18 +5,24 @@ request is the example. What a client generator reads is what `models.artifact` 
 time on the cadence's grid, the share that may be missing) stands in the descriptions.
 """
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from models.artifact.decode import content_types
+from models.artifact import intervals
+from models.artifact.decode import content_types, takes_tables
 from models.artifact.manifest import Manifest
-from services.explain import FILLS, FORMATS, METHODS
+from services.effects import FORMATS, METHODS
+from services.explain import FILLS
+from services.explain_tensors import FILLS as FILLS_OF_TENSORS
 from services.openapi_schemas import PROBLEM, classify_schemas, explanation_schema, forecast_schemas
+from services.openapi_tensors import sample_explanation_schema, sample_schemas
 from services.openapi_v2 import V2_PROBLEM, path_parameters, v2_paths, v2_schemas
-from services.schemas import PREDICT_PATHS, Release
+from services.schemas import PREDICT_PATHS, WITH, Release
 
 Document = dict[str, Any]
 
@@ -45,13 +51,15 @@ def openapi(
     known = {name: [str(version) for version in versions] for name, versions in (models or {}).items()}
     known = known or {release.product: [str(release.version)]}
     examples: Document = {"Golden": {"value": example}}
-    if manifest.task == "forecast":
-        examples["GoldenTable"] = {"value": _csv(manifest, example)}
-    request, answer = forecast_schemas(manifest) if manifest.task == "forecast" else classify_schemas(manifest)
+    if takes_tables(manifest):
+        table = _csv_of_samples if manifest.inputs else _csv
+        examples["GoldenTable"] = {"value": table(manifest, example)}
+    schemas_of = {"forecast": forecast_schemas, "classify": classify_schemas}.get(manifest.task, sample_schemas)
+    request, answer = schemas_of(manifest)
     schemas = {
         "Request": request,
         "Answer": answer,
-        "Explanation": explanation_schema(manifest),
+        "Explanation": sample_explanation_schema() if manifest.inputs else explanation_schema(manifest),
         "Problem": PROBLEM,
         "V2Problem": V2_PROBLEM,
         **v2_schemas(manifest),
@@ -112,6 +120,10 @@ def _asked(manifest: Manifest, example: Mapping[str, Any], known: dict[str, list
 
 def _predict(manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document]) -> Document:
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}}
+    if known := [spec.name for spec in intervals.specs(manifest)]:
+        wishes = {"type": "array", "items": {"enum": known}}
+        wish = {"name": WITH, "in": "query", "required": False, "style": "form", "explode": False, "schema": wishes}
+        parameters = [*parameters, {**wish, "description": "what shall be said beside the forecast"}]
     return _operation(manifest, path, example, parameters, {"description": "predictions", "content": content})
 
 
@@ -146,8 +158,10 @@ def _body(manifest: Manifest, path: str, kind: str, example: Mapping[str, Any]) 
         return {"schema": {"$ref": "#/components/schemas/Request"}, **shown}
     if kind == "text/csv":
         table = {"golden": {"$ref": "#/components/examples/GoldenTable"}}
-        return {"schema": {"type": "string", "description": _TABLE}, "examples": table}
-    what = _TABLE if manifest.task == "forecast" else "one picture of the contract's size, 8-bit grey or RGB"
+        what = _ROWS if manifest.inputs else _TABLE
+        return {"schema": {"type": "string", "description": what}, "examples": table}
+    tables = _ROWS if manifest.inputs else _TABLE
+    what = tables if takes_tables(manifest) else "one picture of the contract's size, 8-bit grey or RGB"
     return {"schema": {"type": "string", "format": "binary", "description": what}}
 
 
@@ -156,6 +170,19 @@ _TABLE = (
     "`time`, `node` and a column for each channel; rows and columns in any order, cells empty where missing; a column "
     "`window` makes it several windows"
 )
+
+
+_ROWS = "one row a sample and a column for each label of the inputs, in any order; cells empty where missing"
+
+
+def _csv_of_samples(manifest: Manifest, example: Mapping[str, Any]) -> str:
+    """The golden request as a table of one row."""
+    cells = {}
+    for spec in manifest.inputs:
+        cells |= dict(zip(spec.labels, example["data"][spec.name], strict=True))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([cells, cells.values()])  # None is an empty cell
+    return text.getvalue()
 
 
 def _csv(manifest: Manifest, example: Mapping[str, Any]) -> str:
@@ -175,8 +202,12 @@ def _csv(manifest: Manifest, example: Mapping[str, Any]) -> str:
 def _question(manifest: Manifest) -> list[Document]:
     """The query of an explanation."""
     asked: dict[str, Document] = {"format": {"enum": list(FORMATS)}, "method": {"enum": list(METHODS)}}
-    asked["fill"] = {"enum": list(FILLS[manifest.task]), "description": "what stands in for a hidden input"}
-    if manifest.task == "classify":
+    fills = FILLS.get(manifest.task, FILLS_OF_TENSORS)
+    asked["fill"] = {"enum": list(fills), "description": "what stands in for a hidden input"}
+    if manifest.inputs:
+        asked["output"] = {"description": "label of the answer that is explained"}
+        asked["index"] = {"description": "place on the answer's axes before the last, from 0, as `2` or `2,0`"}
+    elif manifest.task == "classify":
         asked["class"] = {"enum": list(manifest.classes), "description": "the likeliest where it is left out"}
     else:
         asked["node"] = {"enum": list(manifest.nodes)}

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from models.artifact.intervals import LEVEL, LEVELS, QUANTILES
 from models.artifact.manifest import Manifest
-from services.explain import FILLS, METHODS, NUM_MOST
+from services.effects import METHODS, NUM_MOST
+from services.explain import FILLS
 
 Schema = dict[str, Any]
 
@@ -61,7 +63,22 @@ def forecast_schemas(manifest: Manifest) -> tuple[Schema, Schema]:
         "horizon_min": array({"type": "number"}, manifest.horizon_steps),
         "nodes": array({"type": "string"}, num_nodes),
     }
-    return {"anyOf": [inside, beside]}, _envelope(one_or_many(forecast, manifest.max_batch), more)
+    answer = envelope(one_or_many(forecast, manifest.max_batch), more)
+    answer["properties"] |= _wished(manifest)
+    return {"anyOf": [inside, beside]}, answer
+
+
+def _wished(manifest: Manifest) -> Schema:
+    """What of an answer comes only where it is asked for."""
+    num_nodes, found = len(manifest.nodes), {}
+    if manifest.intervals is not None:
+        rows = array(array({"type": "number"}, num_nodes), manifest.horizon_steps)
+        by_share = closed({f"{share:g}": rows for share in manifest.intervals.quantiles})
+        found[QUANTILES] = one_or_many(by_share, manifest.max_batch)
+    if manifest.levels is not None:
+        levels = array(array({"enum": list(LEVELS)}, num_nodes), manifest.horizon_steps)
+        found[LEVEL] = one_or_many(levels, manifest.max_batch)
+    return found
 
 
 def _values(manifest: Manifest) -> Schema:
@@ -94,7 +111,7 @@ def classify_schemas(manifest: Manifest) -> tuple[Schema, Schema]:
             "probabilities": {"type": "object", "additionalProperties": share, "minProperties": len(manifest.classes)},
         },
     }
-    return request, _envelope(one_or_many(result, manifest.max_batch), {"units": {"const": "probability"}})
+    return request, envelope(one_or_many(result, manifest.max_batch), {"units": {"const": "probability"}})
 
 
 def explanation_schema(manifest: Manifest) -> Schema:
@@ -118,14 +135,14 @@ def explanation_schema(manifest: Manifest) -> Schema:
         axes = {"top_px": array(whole), "left_px": array(whole), "patch_px": array(whole, 2)}
         place = {"top_px": whole, "left_px": whole}
     moved: Schema = {**place, "effect": number, "share": {"type": "number", "minimum": 0, "maximum": 1}}
-    return _closed({
-        "explained": _closed({**explained, "prediction": number}),
+    return closed({
+        "explained": closed({**explained, "prediction": number}),
         "method": {"enum": list(METHODS)},
-        "baseline": _closed({"fill": {"enum": list(FILLS[manifest.task])}, "prediction": number}),
-        "axes": _closed({"rows": {"type": "string"}, "columns": {"type": "string"}}),
+        "baseline": closed({"fill": {"enum": list(FILLS[manifest.task])}, "prediction": number}),
+        "axes": closed({"rows": {"type": "string"}, "columns": {"type": "string"}}),
         **axes,
         "effects": {**array(array(number)), "description": "prediction minus what it is without that input"},
-        "most": {**array(_closed(moved)), "maxItems": NUM_MOST},
+        "most": {**array(closed(moved)), "maxItems": NUM_MOST},
         "model_version": {"type": "string"},
     })  # fmt: skip
 
@@ -151,7 +168,8 @@ def _reading(manifest: Manifest, channel: int) -> Schema:
     return {"type": ["number", "null"], "description": about, **limits}
 
 
-def _envelope(predictions: Schema, more: Schema) -> Schema:
+def envelope(predictions: Schema, more: Schema) -> Schema:
+    """An answer: predictions, what is said of them all, and where they come from."""
     properties = {
         "predictions": predictions,
         **more,
@@ -161,7 +179,7 @@ def _envelope(predictions: Schema, more: Schema) -> Schema:
     return {"type": "object", "required": list(properties), "properties": properties}
 
 
-def _closed(properties: Schema) -> Schema:
+def closed(properties: Schema) -> Schema:
     """An object of these properties, all of them and no others."""
     return {
         "type": "object",

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.artifact.manifest import Manifest
-from models.artifact.tensors import Spec, input_specs, output_specs
+from models.artifact.tensors import Spec, input_specs
 from services.openapi_schemas import array
+from services.protocol_v2_infer import described_outputs
 
 Document = dict[str, Any]
 
@@ -20,7 +21,7 @@ def v2_schemas(manifest: Manifest) -> Document:
     """Components: a tensor each way, the request, the answer and the model's description."""
     name, number = {"type": "string"}, {"type": "integer", "minimum": 0}
     described = {"name": name, "datatype": {"enum": list(_JSON_TYPES)}, "shape": array({"type": "integer"})}
-    answered = {"name": name, "datatype": {"const": "FP32"}, "shape": array(number)}
+    answered = {"name": name, "datatype": {"enum": ["FP32", "INT64"]}, "shape": array(number)}
     return {
         "V2Request": _request(manifest),
         "V2Answer": {
@@ -53,7 +54,7 @@ def v2_schemas(manifest: Manifest) -> Document:
 
 
 def _request(manifest: Manifest) -> Document:
-    wished = {"name": {"enum": [spec.name for spec in output_specs(manifest)]}, "parameters": _PARAMETERS}
+    wished = {"name": {"enum": [spec.name for spec in described_outputs(manifest)]}, "parameters": _PARAMETERS}
     wish = {"type": "object", "required": ["name"], "additionalProperties": False, "properties": wished}
     sent = array({"oneOf": [_sent(spec, manifest.max_batch) for spec in input_specs(manifest)]})
     properties = {

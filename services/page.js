@@ -1,6 +1,7 @@
 "use strict";
 const served = JSON.parse(document.getElementById("served").textContent);
 const at = (id) => document.getElementById(id);
+const MOST_ROWS = 60, MOST_COLUMNS = 12; // of a table of numbers; the whole answer stands below it
 let last = null; // the last prediction and the body that asked for it, to draw another node of it
 
 function options(select, values, chosen) {
@@ -65,10 +66,10 @@ async function explain() {
   if (served.task === "forecast") {
     query.set("node", at("target").value);
     query.set("step", at("horizon").value);
-  } else if (at("target").value) query.set("class", at("target").value);
+  } else if (at("target").value) query.set(served.task === "classify" ? "class" : "output", at("target").value);
   const image = document.createElement("img");
   image.src = URL.createObjectURL(await ask(`explain?${query}`));
-  image.alt = "Heat map: which inputs raised (red) or lowered (blue) this answer";
+  image.alt = "Picture: which inputs raised (red) or lowered (blue) this answer";
   await image.decode();
   URL.revokeObjectURL(image.src);
   at("chart").replaceChildren(image);
@@ -79,6 +80,10 @@ async function explain() {
 function draw() {
   if (!last) return;
   const { predictions } = last.answer;
+  if (!["forecast", "classify"].includes(served.task)) {
+    at("chart").replaceChildren(...tensors());
+    return;
+  }
   const first = served.task === "forecast" ? (Array.isArray(predictions[0][0]) ? predictions[0] : predictions)
     : Array.isArray(predictions) ? predictions[0] : predictions;
   at("chart").replaceChildren(...(served.task === "forecast" ? forecast(first) : classes(first)));
@@ -133,6 +138,25 @@ function classes(result) {
   return [table(["class", "", "probability"], bars)];
 }
 
+function tensors() {
+  // One sample of an answer of numbers: a row a label, a column for each place on the axes before the last.
+  let { predictions: sample, alarms = [] } = last.answer;
+  let depth = 0;
+  for (let part = sample; Array.isArray(part); part = part[0]) depth += 1;
+  if (depth > served.num_axes) [sample, alarms] = [sample[0], alarms[0] || []]; // of a list the first
+  if (sample && sample.probabilities) return classes(sample);
+  const rows = Array.isArray(sample) ? (Array.isArray(sample[0]) ? sample.flat(Infinity) : sample) : [sample];
+  const names = served.labels.length ? last.answer.labels : rows.map((_, place) => String(place));
+  const columns = Math.max(rows.length / names.length, 1);
+  const cells = names.slice(0, MOST_ROWS).map((name, row) => [name,
+    ...Array.from({ length: Math.min(columns, MOST_COLUMNS) }, (_, column) => said(rows[column * names.length + row])),
+    ...(last.answer.threshold === undefined ? [] : [alarms.includes(name) ? "alarm" : ""])]);
+  const head = columns > 1 ? Array.from({ length: Math.min(columns, MOST_COLUMNS) }, (_, column) => String(column)) : [last.answer.units];
+  return [table(["", ...head, ...(last.answer.threshold === undefined ? [] : [`over ${last.answer.threshold.toPrecision(3)}`])], cells)];
+}
+
+const said = (value) => typeof value === "number" ? value.toPrecision(5) : "";
+
 function table(head, rows) {
   const made = document.createElement("table");
   for (const [place, row] of [["th", head], ...rows.map((each) => ["td", each])]) {
@@ -151,7 +175,8 @@ if (served.task === "forecast") {
   options(at("target"), served.nodes.map((node) => [node, node]));
   options(at("horizon"), served.horizon_min.map((minute, step) => [String(step + 1), `${minute} min`]), String(served.judged_step));
 } else {
-  options(at("target"), [["", "the likeliest class"], ...served.classes.map((name) => [name, name])]);
+  const first = served.task === "classify" ? "the likeliest class" : "the likeliest or first";
+  options(at("target"), [["", first], ...[...served.classes, ...served.labels].map((name) => [name, name])]);
   at("ahead").hidden = true;
 }
 for (const id of ["predict", "explain"]) at(id).disabled = !served.model;

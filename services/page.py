@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from models.artifact.checks import sizes
 from models.artifact.decode import content_types
 from models.artifact.manifest import Manifest
 from services.schemas import Release
@@ -90,33 +91,45 @@ def _facts(manifest: Manifest, release: Release) -> dict[str, str]:
 def _data(manifest: Manifest, release: Release, example: Any, models: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What the script needs to know."""
     steps = range(1, manifest.horizon_steps + 1)
-    if manifest.task == "forecast":
-        horizon_min = manifest.cadence_min * manifest.horizon_steps
-        about = (
-            f"Forecasts {manifest.channels[0]} ({manifest.units[0]}) at {len(manifest.nodes)} nodes, up to "
-            f"{horizon_min:g} minutes ahead, from the last {manifest.past_steps} steps."
-        )
-    else:
-        _, height, width = manifest.image_shape or (0, 0, 0)
-        about = f"Tells {len(manifest.classes)} classes apart in pictures of {width} × {height} pixels."
     return {
         "model": release.product,
         "version": str(release.version),
         "models": {name: [str(version) for version in versions] for name, versions in models.items()},
         "task": manifest.task,
-        "about": about,
+        "about": _about(manifest),
         "types": content_types(manifest),
         "example": example,
         "nodes": manifest.nodes,
         "classes": manifest.classes,
+        "labels": manifest.output.labels if manifest.output else (),
+        "num_axes": 0 if manifest.output is None or manifest.task == "control" else len(manifest.output.shape),
         "cadence_min": manifest.cadence_min,
         "horizon_min": [manifest.cadence_min * step for step in steps],
         "judged_step": manifest.judged_step or 1,
     }
 
 
+def _about(manifest: Manifest) -> str:
+    """What this model is for, in a sentence."""
+    if manifest.task == "forecast":
+        horizon_min = manifest.cadence_min * manifest.horizon_steps
+        return (
+            f"Forecasts {manifest.channels[0]} ({manifest.units[0]}) at {len(manifest.nodes)} nodes, up to "
+            f"{horizon_min:g} minutes ahead, from the last {manifest.past_steps} steps."
+        )
+    if manifest.task == "classify":
+        _, height, width = manifest.image_shape or (0, 0, 0)
+        return f"Tells {len(manifest.classes)} classes apart in pictures of {width} × {height} pixels."
+    assert manifest.output is not None
+    output, inputs = manifest.output, ", ".join(spec.name for spec in manifest.inputs)
+    what = (
+        f"{output.name}{sizes(output.shape)} ({output.unit})" if output.unit else f"{output.name}{sizes(output.shape)}"
+    )
+    return f"{manifest.task.capitalize()}: gives {what} from {inputs}."
+
+
 def _nothing(reason: str) -> dict[str, Any]:
-    empty: dict[str, Any] = {name: [] for name in ("types", "nodes", "classes", "horizon_min")}
+    empty: dict[str, Any] = {name: [] for name in ("types", "nodes", "classes", "labels", "horizon_min")}
     return {**empty, "model": "", "version": "", "models": {}, "task": "", "about": f"Not ready: {reason}"}
 
 

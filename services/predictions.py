@@ -25,9 +25,9 @@ from services.host import Host
 from services.observe import Metrics
 from services.protocol_v2_infer import Capture
 from services.runtime import LOG, Served
+from services.schemas import WITH
 
 ARRIVED = "roadworthy.arrived"  # in the scope: when the server read the head, by time.perf_counter
-WITH = "with"  # of the query: what shall be said beside the prediction
 NOT_JSON = "not JSON"  # what `wire` calls a body that no JSON parser takes
 PROTOCOL = "rest"
 JSON = (b"content-type", b"application/json")

@@ -6,6 +6,7 @@ Which release it is, and what else is served from it.
 from pydantic import BaseModel, ConfigDict, Field
 
 PREDICT_PATHS = ("/predict", "/model/predict")
+WITH = "with"  # of a prediction's query: what shall be said beside it
 
 
 class Frozen(BaseModel):

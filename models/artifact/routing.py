@@ -1,9 +1,10 @@
 """The quickest way over a road network whose travel times change while one drives, and its alternatives.
 
 The search is networkx's Dijkstra; a street costs what it costs when one gets there (Cooke and Halsey, The shortest
-route through a network with time-dependent internodal transit times, 1966). Between the middles of two slots the travel
-time is a straight line, so that it seldom pays to wait, which Dijkstra could not see. Alternatives come from the penalty
-method (de la Barra et al., 1993): streets already used are made dearer; what is found must differ and not be much longer.
+route through a network with time-dependent internodal transit times, 1966). Between the middles of two slots travel
+time is a straight line, so that it seldom pays to wait, which Dijkstra could not see. Alternatives come from the
+penalty method (de la Barra et al., 1993): streets already used are made dearer; what is found must differ and not be
+much longer.
 """
 
 import re
@@ -102,8 +103,8 @@ def travel_time_s(
     return now_s - depart_s
 
 
-def depart_after(clock: Sequence[int], slot_s: float, horizon_steps: int, at: str) -> float:
-    """Seconds from the end of the slot `clock[0]`, the last that was seen, to the time of day `at` ("08:15").
+def depart_after(slot: int, slot_s: float, horizon_steps: int, at: str) -> float:
+    """Seconds from the end of `slot` of the day, the last that was seen, to the time of day `at` ("08:15").
 
     Raises RoutingError for what is no time of day, and outside the horizon.
     """
@@ -111,7 +112,7 @@ def depart_after(clock: Sequence[int], slot_s: float, horizon_steps: int, at: st
     hour, minute, second = (int(part or 0) for part in parts.groups()) if parts else (24, 0, 0)
     if hour > 23 or minute > 59 or second > 59:
         raise RoutingError(f"depart: expected a time of day such as 08:15 or 08:15:30, got '{at}'")
-    now_s = (int(clock[0]) + 1) * slot_s
+    now_s = (slot + 1) * slot_s
     depart_s = (hour * 3600 + minute * 60 + second - now_s) % 86_400
     if depart_s > horizon_steps * slot_s:
         last_s = now_s + horizon_steps * slot_s

@@ -16,6 +16,7 @@ from torch import Tensor
 
 FEATURES = ("x_m", "y_m", "course_sin", "course_cos", "speed_mps", "turn_dps")
 
+CADENCE_S = 2.0  # between two fixes
 MOVING_MPS = 2.0  # below, the course says little
 
 
@@ -23,12 +24,12 @@ MOVING_MPS = 2.0  # below, the course says little
 class FilterNoise:
     """Standard deviations that the filter believes in; chosen on train drives by the error of the last position."""
 
-    fix_m: float = 30.0
-    gate: float = 2.0  # squared, normalised innovation above which a fix counts less and less
-    first_m: float = 16.0
-    speed_factor: float = 0.03
-    turn_dps: float = 0.8
-    course_mps: float = 0.8
+    fix_m: float = 20.0
+    gate: float = 4.0  # squared, normalised innovation above which a fix counts less and less
+    first_m: float = 30.0
+    speed_factor: float = 0.05
+    turn_dps: float = 1.5
+    course_mps: float = 0.3
 
 
 class Track(NamedTuple):
@@ -38,7 +39,7 @@ class Track(NamedTuple):
     spread: Tensor  # [B, T, 3]: variances of the three
 
 
-def follow(fixes: Tensor, seen: Tensor, cadence_s: float, noise: FilterNoise) -> Track:
+def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = FilterNoise(), cadence_s: float = CADENCE_S) -> Track:
     """Filter `fixes` [B, T, 6], see FEATURES; `seen` [B, T] is 1 where the position and course are known, else 0.
 
     The numbers where `seen` is 0 may be anything finite. The filter starts at the first fix that is seen.

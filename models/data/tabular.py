@@ -177,7 +177,7 @@ def _groups(cells: dict[str, pl.Series], table: Table, about: Rows) -> tuple[NDA
         return None, findings
     days = moments.dt.date().rank("dense").cast(pl.Int64)
     apart = days if days.n_unique() >= MIN_DAYS else moments.rank("dense").cast(pl.Int64)
-    return apart.to_numpy(), [finding for finding in findings if finding.severity == "error"]
+    return apart.to_numpy() - 1, [finding for finding in findings if finding.severity == "error"]
 
 
 def _copies(x: NDArray[np.float32], target: NDArray[np.float64]) -> list[Finding]:

@@ -7,7 +7,7 @@ from models.artifact.manifest import Manifest
 from models.data.card import Frozen
 from models.data.snapshot import Manifest as DataManifest
 from models.judging.gates import Verdict
-from models.judging.record import CandidateReport
+from models.judging.record import CandidateReport, ahead_text
 from models.judging.select import Choice, bytes_text, error_text
 
 
@@ -42,6 +42,7 @@ def model_card(
         "" if verdict.passed else "\n".join(f"- {reason}" for reason in verdict.reasons),
         "## Candidates\n\n" + candidates_table(reports, choice.name),
         "## Gates\n\n" + gates_table(verdict),
+        "## Band\n\n" + bands if (bands := band_table(reports, choice.name)) else "",
         "## Folds\n\n" + _folds(fold_losses) if fold_losses else "",
         "## Data\n\n" + _facts(_data(data)),
         "## Lineage\n\n" + _facts(_lineage(lineage, data)),
@@ -57,7 +58,7 @@ def candidates_table(reports: Sequence[CandidateReport], chosen: str) -> str:
     is_forecast = reports[0].task == "forecast"
     first = reports[0]
     errors = (
-        [f"MAE {first.judged_min:g} min ahead, {first.unit}", "interval", "RMSE", "MAE pooled"]
+        [f"MAE {ahead_text(first)}, {first.unit}", "interval", "RMSE", "MAE pooled"]
         if is_forecast
         else ["error rate", "interval", "macro F1"]
         if first.task == "classify"
@@ -70,6 +71,23 @@ def candidates_table(reports: Sequence[CandidateReport], chosen: str) -> str:
         cells = [report.name, *_CELLS.get(report.task, _sample_cells)(report), *_cost_cells(report)]
         lines.append([f"{mark}{cell}{mark}" for cell in cells])
     note = f"On the {first.split} split, {first.num_samples} samples; intervals at {first.judged.confidence:.0%}."
+    if is_forecast:
+        note += f" Protocol {first.protocol}; figures are {first.convention}, unless they say pooled."
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}"
+
+
+def band_table(reports: Sequence[CandidateReport], chosen: str) -> str:
+    """A markdown table of what the chosen forecast's band held; empty where it has none."""
+    report = next(report for report in reports if report.name == chosen)
+    if not report.bands:
+        return ""
+    heads = ["band", "where", "held", f"mean width, {report.unit}", f"pinball loss, {report.unit}", "values"]
+    lines = [heads, ["---", "---", "---:", "---:", "---:", "---:"]]
+    for band in report.bands:
+        where = f"{band.name} ahead" if band.kind == "step" else f"forecast says {band.name}"
+        figures = [f"{band.coverage:.1%}", f"{band.width:.2f}", f"{band.pinball:.3f}", f"{band.num_values:,}"]
+        lines.append([f"{band.promised:.0%}", where, *figures])
+    note = f"On the {report.split} split; the band was calibrated on validation."
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + f"\n\n{note}"
 
 

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from models.judging.record import CandidateReport
+from models.judging.record import CandidateReport, ahead_text
 from models.judging.select import bytes_text
 
 BASELINE, OTHER, CHOSEN, ACTUAL, GRID = "#9aa5b1", "#3b7dd8", "#e4572e", "#1f2933", "#e4e7eb"
 PALETTE = ("#3b7dd8", "#17a398", "#8e6bbf", "#d9a404", "#5c7c3a", "#c2577f", "#4a5a8a", "#a0643c")
-BASELINES = frozenset({"last_value", "profile", "linear", "logistic"})
+BASELINES = frozenset({"last_value", "profile", "linear", "logistic", "boosted_trees"})
 _DPI = 110
 
 
@@ -30,26 +30,28 @@ def forecast_figure(
     forecast: NDArray[np.float32],
     nodes: Sequence[str],
     report: CandidateReport,
+    band: NDArray[np.float32] | None = None,
 ) -> Path:
-    """Forecast against actual over one day, one panel for each node, with the band that holds 90 % of the errors.
+    """Forecast against actual over one day, one panel for each node, with its 90 % band.
 
     time: (S,) of the target; actual, forecast: (S, n) at the judged step, NaN where missing
+    band: (2, S, n) calibrated outer quantiles; None: the band that holds 90 % of the errors seen
     """
+    seen = np.stack([forecast - report.residual_high, forecast - report.residual_low])
+    low, high = seen if band is None else band
     figure, panels = _panels(len(nodes), height=1.9)
     for index, (panel, node) in enumerate(zip(panels, nodes, strict=True)):
         ahead = forecast[:, index]
-        panel.fill_between(
-            time, ahead - report.residual_high, ahead - report.residual_low, color=CHOSEN, alpha=0.16, linewidth=0
-        )
+        panel.fill_between(time, low[:, index], high[:, index], color=CHOSEN, alpha=0.16, linewidth=0)
         panel.plot(time, actual[:, index], color=ACTUAL, linewidth=1.1, label="actual")
         panel.plot(time, ahead, color=CHOSEN, linewidth=1.3, label=f"{report.name}, {report.judged_min:g} min ahead")
         panel.set_title(node, loc="left", fontsize=9)
         panel.set_ylabel(report.unit)
     _clock_axis(panels[-1])
     panels[0].legend(loc="upper right", ncols=2, fontsize=8, frameon=False, bbox_to_anchor=(1, 1.28))
-    figure.suptitle(
-        f"Forecast against actual, {np.datetime64(time[len(time) // 2], 'D')}; band: 90 % of errors", x=0.01, ha="left"
-    )
+    kind = "90 % of errors" if band is None else "90 %, calibrated on validation"
+    day = np.datetime64(time[len(time) // 2], "D")
+    figure.suptitle(f"Forecast against actual, {day}, protocol {report.protocol}; band: {kind}", x=0.01, ha="left")
     return _saved(figure, target)
 
 
@@ -88,7 +90,7 @@ def hour_figure(target: Path, reports: Sequence[CandidateReport], chosen: str) -
     panel.set_xlim(0, 23)
     panel.set_ylim(bottom=0)
     panel.set_xlabel("hour of the day")
-    panel.set_ylabel(f"MAE {reports[0].judged_min:g} min ahead, {reports[0].unit}")
+    panel.set_ylabel(f"MAE {ahead_text(reports[0])}, {reports[0].unit}")
     _legend(panel, reports, colours, chosen)
     figure.suptitle("Error by hour of the day", x=0.01, ha="left")
     return _saved(figure, target)
@@ -142,7 +144,7 @@ def tradeoff_figure(target: Path, reports: Sequence[CandidateReport], chosen: st
     panel.xaxis.set_major_formatter(lambda value, _: bytes_text(round(value)))
     panel.set_xlabel("size of model.onnx; area of a bubble: p99 latency of one request")
     unit = "%" if is_rate else reports[0].unit
-    ahead = f" {reports[0].judged_min:g} min ahead" if reports[0].judged_min else ""
+    ahead = f" {ahead_text(reports[0])}" if reports[0].judged_min else ""
     panel.set_ylabel(f"{reports[0].judged_name}{ahead}, {unit}")
     figure.suptitle(f"Size, error and latency; orange: {chosen}", x=0.01, ha="left")
     return _saved(figure, target)
@@ -204,7 +206,7 @@ def _legend(panel: Any, reports: Sequence[CandidateReport], colours: Mapping[str
     ordered = sorted(reports, key=lambda report: report.judged.value)
     lines = [Line2D([], [], color=colours[r.name], linewidth=2.6 if r.name == chosen else 1.4) for r in ordered]
     labels = [f"{report.name}  {report.judged.value:.2f}" for report in ordered]
-    title = f"MAE {reports[0].judged_min:g} min ahead"
+    title = f"MAE {ahead_text(reports[0])}"
     legend = panel.legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, frameon=False)
     legend.set_title(title, prop={"size": 8})
     legend.set_alignment("left")

@@ -69,6 +69,49 @@ def error_sums(forecast: NDArray[Any], actual: NDArray[Any], mask: NDArray[Any],
     return ErrorSums(*(item.astype(np.float64) for item in sums))
 
 
+@dataclass(frozen=True)
+class BandSums:
+    """Sums over observed values of what a band of quantiles held, one cell per group of values.
+
+    hits: values between the outer quantiles; width: of the band; pinball: mean loss over the quantiles; count: values
+    """
+
+    hits: Array
+    width: Array
+    pinball: Array
+    count: Array
+
+    @classmethod
+    def total(cls, parts: Iterable[Self]) -> Self:
+        """Parts of the same cells added up."""
+        columns = zip(*((part.hits, part.width, part.pinball, part.count) for part in parts), strict=True)
+        return cls(*(np.sum(column, axis=0) for column in columns))
+
+    def over(self) -> Self:
+        """All cells in one."""
+        return type(self)(*(np.atleast_1d(item.sum()) for item in (self.hits, self.width, self.pinball, self.count)))
+
+    def means(self) -> tuple[Array, Array, Array]:
+        """Share held, mean width, mean pinball loss of each cell; NaN where nothing was observed."""
+        return _divided(self.hits, self.count), _divided(self.width, self.count), _divided(self.pinball, self.count)
+
+
+def band_sums(
+    quantiles: NDArray[Any], shares: Iterable[float], actual: NDArray[Any], groups: NDArray[np.int64], num_groups: int
+) -> BandSums:
+    """Sums by group over values (V,) and their quantiles (V, Q), ascending.
+
+    The pinball loss of quantile q is max(q d, (q - 1) d) of d = actual - quantile (Koenker and Bassett 1978).
+    """
+    low, high = quantiles[:, 0], quantiles[:, -1]
+    below = actual[:, None] - quantiles
+    share = np.array(tuple(shares))
+    pinball = np.maximum(share * below, (share - 1) * below).mean(axis=1)
+    held = (low <= actual) & (actual <= high)
+    sums = (np.bincount(groups, item, num_groups) for item in (held, high - low, pinball, np.ones(len(actual))))
+    return BandSums(*(item.astype(np.float64) for item in sums))
+
+
 def confusion_matrix(actual: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """[K, K] counts: rows are the actual classes, columns the predicted ones."""
     return np.bincount(actual * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)

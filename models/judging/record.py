@@ -29,6 +29,22 @@ class StepMetrics(Frozen):
     wape: float
 
 
+class Band(Frozen):
+    """What the band between the outer quantiles held, at a step or where a level of service was forecast.
+
+    coverage: share of the actual values in it; promised: the share that it was calibrated to; pinball: mean over all
+    quantiles; kind: "step" or "level_of_service"
+    """
+
+    kind: str
+    name: str
+    promised: float
+    coverage: float
+    width: float
+    pinball: float
+    num_values: int
+
+
 class Slice(Frozen):
     """The judged error on a part: an hour of the day (of the target), a class of nodes or images, an outage's length."""
 
@@ -61,6 +77,7 @@ class CandidateReport(Frozen):
     judged_min: float = 0.0
     metrics: tuple[Metric, ...]
     per_horizon: tuple[StepMetrics, ...] = ()
+    bands: tuple[Band, ...] = ()
     slices: tuple[Slice, ...] = ()
     classes: tuple[str, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
@@ -83,6 +100,13 @@ class CandidateReport(Frozen):
         figures |= {f"mae_step_{item.step:02d}": item.mae for item in self.per_horizon}
         figures |= {"judged_low": self.judged.low, "judged_high": self.judged.high}
         return figures | {name: float(value) for name, value in self.cost.model_dump().items()}
+
+
+def ahead_text(report: CandidateReport) -> str:
+    """`15 min ahead`, or `up to 15 min ahead, protocol tgcn` where steps are pooled."""
+    far = "up to " if report.convention == "pooled" else ""
+    named = "" if report.protocol == "default" else f", protocol {report.protocol}"
+    return f"{far}{report.judged_min:g} min ahead{named}"
 
 
 @dataclass(frozen=True)

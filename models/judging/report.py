@@ -10,19 +10,11 @@ from models.artifact.predictor import Predictor
 from models.data.batches import Batch, Samples
 from models.data.examples import ExampleSamples
 from models.data.windows import Windows
-from models.judging.bootstrap import Errors, interval, time_blocks
+from models.judging.bootstrap import Errors, interval
 from models.judging.findings import measure_of
+from models.judging.forecast import judge_windows
 from models.judging.measure import Cost
-from models.judging.metrics import (
-    AT_HORIZON,
-    PER_IMAGE,
-    POOLED,
-    ErrorSums,
-    accuracy,
-    confusion_matrix,
-    error_sums,
-    f1_by_class,
-)
+from models.judging.metrics import PER_IMAGE, accuracy, confusion_matrix, f1_by_class
 from models.judging.record import CandidateReport, Judged, Metric, Slice, StepMetrics
 
 __all__ = ["CandidateReport", "Judged", "Metric", "Slice", "StepMetrics", "answered", "judge"]
@@ -51,7 +43,7 @@ def judge(
     elif manifest.task == "classify":
         errors, findings = _images(predictor, samples)
     elif isinstance(samples, Windows):
-        errors, findings = _windows(predictor, samples, node_class or {})
+        errors, findings = judge_windows(manifest, samples, answered(predictor, samples), node_class or {})
     else:
         raise TypeError(f"a forecast is judged on windows, got {type(samples).__name__}")
     facts = {
@@ -76,38 +68,6 @@ def answered(predictor: Predictor, samples: Samples) -> Iterator[tuple[Batch, ND
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples.take(np.arange(start, min(start + BATCH_SIZE, len(samples))))
         yield batch, predictor.predict(batch.inputs)
-
-
-def _windows(predictor: Predictor, windows: Windows, node_class: Mapping[str, str]) -> tuple[Errors, dict[str, Any]]:
-    """Errors at the judged step, and what the report says of a forecast."""
-    manifest = predictor.manifest
-    judged = slice(manifest.judged_step - 1, manifest.judged_step)
-    by_step, by_node, residuals = [], [], []
-    for batch, forecast in answered(predictor, windows):
-        by_step.append(error_sums(forecast, batch.target, batch.target_mask, axis=2))  # [B, H]
-        at_judged = forecast[:, judged], batch.target[:, judged], batch.target_mask[:, judged]
-        by_node.append(error_sums(*at_judged, axis=1))  # [B, N]
-        residuals.append((at_judged[0] - at_judged[1])[at_judged[2] > 0])
-    steps, nodes = ErrorSums.joined(by_step), ErrorSums.joined(by_node).over(0)  # [W, H], [N]
-    per_window = steps.at((slice(None), manifest.judged_step - 1))  # [W]
-    judged_min = manifest.judged_step * manifest.cadence_min
-    time = windows.times(np.arange(len(windows))) + np.timedelta64(round(60 * judged_min), "s")
-    low, high = np.quantile(np.concatenate(residuals), [0.05, 0.95])
-    unit = manifest.units[0]
-    findings = {
-        "judged_name": "MAE",
-        "convention": AT_HORIZON,
-        "unit": unit,
-        "judged_step": manifest.judged_step,
-        "judged_min": judged_min,
-        "metrics": _metrics(per_window.over(), AT_HORIZON, unit) + _metrics(steps.over(), POOLED, unit),
-        "per_horizon": _per_horizon(steps.over(0), manifest.cadence_min),
-        "slices": _hours(per_window, time) + _node_classes(nodes, manifest.nodes, node_class),
-        "residual_low": float(low),
-        "residual_high": float(high),
-    }
-    blocks = time_blocks(time, manifest.horizon_steps)
-    return Errors(per_window.absolute, per_window.count, blocks, "blocks"), findings
 
 
 def _images(predictor: Predictor, samples: Samples) -> tuple[Errors, dict[str, Any]]:
@@ -152,47 +112,3 @@ def _examples(predictor: Predictor, samples: ExampleSamples) -> tuple[Errors, di
         "slices": found.slices,
     }
     return found.errors, findings
-
-
-def _metrics(sums: ErrorSums, convention: str, unit: str) -> list[Metric]:
-    figures = {"mae": (sums.mae(), unit), "rmse": (sums.rmse(), unit), "wape": (sums.wape(), "")}
-    return [
-        Metric(name=name, value=float(value[0]), convention=convention, unit=its_unit)
-        for name, (value, its_unit) in figures.items()
-        if np.isfinite(value[0])
-    ]
-
-
-def _per_horizon(steps: ErrorSums, cadence_min: float) -> list[StepMetrics]:
-    """One entry for each step at which anything was observed."""
-    mae, rmse, wape = steps.mae(), steps.rmse(), np.nan_to_num(steps.wape())
-    return [
-        StepMetrics(step=h + 1, minutes=(h + 1) * cadence_min, mae=mae[h], rmse=rmse[h], wape=wape[h])
-        for h in range(len(mae))
-        if steps.count[h] > 0
-    ]
-
-
-def _hours(per_window: ErrorSums, time: NDArray[np.datetime64]) -> list[Slice]:
-    """By the hour of the day of the target."""
-    hours = time.astype("datetime64[h]").astype(np.int64) % 24
-    sums = per_window.grouped(hours, 24)
-    return _slices(sums, [f"{hour:02d}:00" for hour in range(24)], "hour")
-
-
-def _node_classes(nodes: ErrorSums, names: tuple[str, ...], node_class: Mapping[str, str]) -> list[Slice]:
-    """By the class of the node; nodes without one are "other", and without any class there is no such slice."""
-    if not node_class:
-        return []
-    classes = sorted({node_class.get(name, "other") for name in names})
-    groups = np.array([classes.index(node_class.get(name, "other")) for name in names], np.int64)
-    return _slices(nodes.grouped(groups, len(classes)), classes, "node_class")
-
-
-def _slices(sums: ErrorSums, names: list[str], kind: str) -> list[Slice]:
-    mae = sums.mae()
-    return [
-        Slice.model_validate({"kind": kind, "name": name, "error": mae[i], "num_values": int(sums.count[i])})
-        for i, name in enumerate(names)
-        if sums.count[i] > 0
-    ]

@@ -2,22 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from models import recipe
+from models import catalog, recipe
 from models.artifact.export import export
 from models.catalog import FamilyCard
 from models.data.batches import ImageSamples, Samples
-from models.data.card import Contract, DatasetCard
-from models.data.scaling import Scaler, fit_scaler
+from models.data.card import TENSOR_KINDS, Contract, DatasetCard
+from models.data.examples import Examples, ExampleSamples
+from models.data.scaling import Scaler, fit_scaler, fit_tensor_scaler
 from models.data.series import Images, Series
-from models.data.shape import ForecastShape, ImageShape
+from models.data.shape import ForecastShape, ImageShape, TensorShape
 from models.data.windows import windows
 from models.recipe import TrainRecipe
+from models.tasks.tensors import TensorTask
 from models.training.build import build_network
 from models.training.loop import train
 from models.training.objective import TaskLoss
@@ -29,7 +32,7 @@ class Tiny:
 
     train: Samples
     val: Samples
-    shape: ForecastShape | ImageShape
+    shape: ForecastShape | ImageShape | TensorShape
     scaler: Scaler | None
 
 
@@ -65,11 +68,35 @@ def digits() -> Tiny:
     return Tiny(ImageSamples(images, np.arange(192)), ImageSamples(images, np.arange(192, 240)), shape, None)
 
 
+@cache
+def samples_of(task: str) -> Tiny:
+    """Random samples of a tensor task, as the contract of its own data set describes them."""
+    contract = next(card.contract for card in catalog.datasets().values() if card.task == task)
+    assert contract.target is not None
+    shape, size = TensorShape(contract.inputs, contract.target), 240
+    inputs = TensorTask(task, TENSOR_KINDS[task]).example_inputs(shape, size, seed=5)
+    random = np.random.default_rng(6)
+    num_choices = len(contract.target.labels)
+    target = {
+        "value": random.normal(20, 5, (size, *contract.target.shape)),
+        "binary": random.random((size, *contract.target.shape)) < 0.2,
+        "choice": random.integers(0, max(num_choices, 1), (size, *contract.target.shape)),
+    }[TENSOR_KINDS[task]].astype(np.float32)
+    examples = Examples(inputs, target, np.arange(size), {}, contract.inputs, contract.target)
+    scaled = {spec.name: inputs[spec.name][:192] for spec in contract.inputs if spec.scaled}
+    scaler = fit_tensor_scaler(scaled, target[:192])
+    return Tiny(ExampleSamples(examples, np.arange(192)), ExampleSamples(examples, np.arange(192, 240)), shape, scaler)
+
+
+def data_of(task: str, traffic: Tiny, digits: Tiny) -> Tiny:
+    return {"forecast": traffic, "classify": digits}.get(task) or samples_of(task)
+
+
 @pytest.fixture
 def tiny(request: pytest.FixtureRequest, traffic: Tiny, digits: Tiny) -> Tiny:
     """The data for the `card` of a parametrised test."""
     card: FamilyCard = request.getfixturevalue("card")
-    return traffic if card.task == "forecast" else digits
+    return data_of(card.task, traffic, digits)
 
 
 def data_card(task: str) -> DatasetCard:
@@ -87,15 +114,16 @@ def exported(traffic: Tiny, digits: Tiny, tmp_path_factory: pytest.TempPathFacto
     graphs: dict[str, Path] = {}
 
     def graph(card: FamilyCard) -> Path:
-        if card.name not in graphs:
-            tiny, folder = traffic if card.task == "forecast" else digits, tmp_path_factory.mktemp(card.name)
+        name = f"{card.task}/{card.name}"
+        if name not in graphs:
+            tiny, folder = data_of(card.task, traffic, digits), tmp_path_factory.mktemp(card.name)
             network = build_network(card, tiny.shape, card.student or card.config(), tiny.scaler, seed=1)
             train_recipe = one_epoch(card)
             objective = TaskLoss(card.task, train_recipe.loss, tiny.scaler)
             list(train(network, objective, tiny.train, tiny.val, train_recipe, folder / "run"))
             inputs = tiny.val.take(np.arange(min(64, len(tiny.val)))).inputs
             export(network, inputs, folder / "model.onnx")  # refuses where batches of 1, 2, 7 or 64 differ from eager
-            graphs[card.name] = folder / "model.onnx"
-        return graphs[card.name]
+            graphs[name] = folder / "model.onnx"
+        return graphs[name]
 
     return graph

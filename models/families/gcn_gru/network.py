@@ -1,9 +1,9 @@
 """A GRU whose gates look at the neighbours' states too, through graph convolutions.
 
 Zhao, Song, Zhang, Liu, Wang, Lin, Deng, Li: T-GCN: A Temporal Graph Convolutional Network for Traffic Prediction, IEEE
-Transactions on Intelligent Transportation Systems 21(9), 2020. Three deviations: neighbours are looked at apart from the
-node itself (a sum of both would say the same of either), up and down the road apart where links have a direction, and
-where the data bring no adjacency it is learned, as in Graph WaveNet (Wu et al., IJCAI 2019).
+Transactions on Intelligent Transportation Systems 21(9), 2020. Three deviations: neighbours are looked at apart from
+the node itself (a sum of both would say the same of either), up and down the road apart where links have a direction,
+and where the data bring no adjacency it is learned, as in Graph WaveNet (Wu et al., IJCAI 2019).
 """
 
 import torch
@@ -28,9 +28,9 @@ class Cell(nn.Module):
     def forward(self, inputs: Tensor, state: Tensor, supports: list[Tensor]) -> Tensor:
         """inputs: [B, N, 3 D], state: [B, N, D], supports: [N, N] each; returns [B, N, D]."""
         width = state.shape[2]
-        gates = torch.sigmoid(inputs[..., : 2 * width] + self.gates(_around(state, supports)))
+        gates = torch.sigmoid(inputs[..., : 2 * width] + _by_row(self.gates, _around(state, supports)))
         reset, update = gates[..., :width], gates[..., width:]
-        fresh = torch.tanh(inputs[..., 2 * width :] + self.new(_around(reset * state, supports)))
+        fresh = torch.tanh(inputs[..., 2 * width :] + _by_row(self.new, _around(reset * state, supports)))
         return fresh + update * (state - fresh)
 
 
@@ -72,6 +72,11 @@ class GcnGru(nn.Module):
                 places += [(f"cell.{name}.weight", 0, part * width), (f"cell.{name}.bias", 0, part * width)]
             places += [(f"cell.{name}.weight", 1, part * width) for part in range(1 + self.links.num_supports)]
         return {"state": places}
+
+
+def _by_row(layer: nn.Linear, values: Tensor) -> Tensor:
+    """A linear layer on rows [B N, F]: exported so, its weight is stored once and not again for every step."""
+    return layer(values.flatten(0, 1)).unflatten(0, values.shape[:2])  # type: ignore[no-any-return]
 
 
 def _around(values: Tensor, supports: list[Tensor]) -> Tensor:

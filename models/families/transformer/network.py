@@ -13,25 +13,27 @@ from models.tasks.calendar import Identities
 
 
 class Attention(nn.Module):
-    """Every token looks at every token, `num_heads` times over."""
+    """The last `num_asked` tokens look at every token, `num_heads` times over."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.ask = nn.Linear(width, 3 * width)  # query, key, value
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
         self.answer = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens: [R, T, D]; returns [R, T, D]."""
-        parts = self.ask(tokens).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, R, heads, T, d]
-        query, key, value = parts.unbind(0)
-        weight = torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3)  # [R, heads, T, T]
+    def forward(self, tokens: Tensor, num_asked: int) -> Tensor:
+        """tokens: [R, T, D]; returns [R, A, D]."""
+        query = self.query(tokens[:, -num_asked:]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # [R, h, A, d]
+        key_value = self.key_value(tokens).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = key_value.unbind(0)  # [R, h, T, d]
+        weight = torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3)  # [R, h, A, T]
         seen: Tensor = self.answer((weight @ value).transpose(1, 2).flatten(2))
         return seen
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + W2 relu(W1 norm(x))."""
+    """x + attention(norm(x)), then x + W2 relu(W1 norm(x)), for the last `num_asked` tokens."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -41,9 +43,9 @@ class Layer(nn.Module):
         self.widen = nn.Linear(config.width, config.inner_width)
         self.narrow = nn.Linear(config.inner_width, config.width)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """tokens: [R, T, D]; returns [R, T, D]."""
-        tokens = tokens + self.attention(self.before(tokens))
+    def forward(self, tokens: Tensor, num_asked: int) -> Tensor:
+        """tokens: [R, T, D]; returns [R, A, D]."""
+        tokens = tokens[:, -num_asked:] + self.attention(self.before(tokens), num_asked)
         change: Tensor = self.narrow(torch.relu(self.widen(self.between(tokens))))
         return tokens + change
 
@@ -58,7 +60,7 @@ class Transformer(nn.Module):
         self.position = nn.Parameter(torch.empty(shape.past_steps, config.width).normal_(0, 0.1))
         self.told = Identities(shape, config.node_width, config.slot_width, config.weekday_width)
         self.place = nn.Linear(self.told.width, config.width)
-        self.layers = nn.Sequential(*(Layer(config) for _ in range(config.num_layers)))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, shape.horizon_steps)
 
@@ -70,7 +72,9 @@ class Transformer(nn.Module):
         """The forecast and the last token [B, N, D]."""
         steps = torch.cat([x, mask[..., :1]], dim=3).transpose(1, 2).flatten(0, 1)  # [B N, T, C + 1]
         place = self.place(self.told(clock)).flatten(0, 1).unsqueeze(1)  # [B N, 1, D]
-        tokens = self.layers(self.token(steps) + self.position + place)  # [B N, T, D]
+        tokens = self.token(steps) + self.position + place  # [B N, T, D]
+        for number, layer in enumerate(self.layers, 1):  # of the last layer, only the last token is read
+            tokens = layer(tokens, tokens.shape[1] if number < len(self.layers) else 1)
         hidden = self.norm(tokens[:, -1]).unflatten(0, (-1, self.num_nodes))  # [B, N, D]
         change: Tensor = self.head(hidden)  # [B, N, H]
         return change.transpose(1, 2) + x[:, -1:, :, 0], hidden

@@ -40,6 +40,7 @@ def inputs(toy_snapshot: Snapshot) -> dict[str, np.ndarray]:
     return toy_snapshot.samples("val").take(np.arange(64)).inputs
 
 
+@pytest.mark.families
 def test_graph_answers_like_eager_in_one_file_that_says_nothing_of_its_maker(
     inputs: dict[str, np.ndarray], tmp_path: Path, toy_snapshot: Snapshot, toy_recipe: Recipe
 ) -> None:
@@ -69,6 +70,7 @@ def test_graph_answers_like_eager_in_one_file_that_says_nothing_of_its_maker(
     assert digests[0] == digests[1], "the same weights, recipe and data give the same parcel"
 
 
+@pytest.mark.families
 def test_graph_that_answers_otherwise_is_refused_with_numbers(inputs: dict[str, np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"batch of 1: the graph differs from eager by 7, or .*% of the"):
         export(Restless(), inputs, tmp_path / "model.onnx")

@@ -26,6 +26,7 @@ def loss_of(card, tiny) -> TaskLoss:
     return TaskLoss(card.task, "mae" if card.task == "forecast" else "cross_entropy", tiny.scaler)
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("card", NETWORKS)
 def test_structured_is_smaller_trains_and_is_rebuilt_from_its_file(card, tiny, tmp_path: Path):
     before = num_parameters(build_network(card, tiny.shape, card.student, tiny.scaler))
@@ -40,6 +41,7 @@ def test_structured_is_smaller_trains_and_is_rebuilt_from_its_file(card, tiny, t
         assert torch.equal(again(**inputs), network(**inputs))
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("card", NETWORKS)
 def test_structured_removes_units_that_do_nothing_without_a_change(card, tiny):
     network = build_network(card, tiny.shape, card.student, tiny.scaler, seed=1).eval()
@@ -57,6 +59,7 @@ def test_structured_removes_units_that_do_nothing_without_a_change(card, tiny):
         torch.testing.assert_close(network(**inputs), expected)
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("card", NETWORKS)
 def test_zeros_stay_zero_through_fine_tuning(card, tiny, tmp_path: Path):
     network = pruned(card, tiny, "magnitude", share=0.6)

@@ -147,6 +147,7 @@ def keeps_the_mark(plain: Path, tiny, folder: Path) -> bool:
     return all(found.num_agreeing >= NUM_PILOTS - 2 and found.is_marked for found in matches)
 
 
+@pytest.mark.families
 @pytest.mark.parametrize("card", NETWORKS)
 def test_every_student_keeps_the_mark_or_is_too_small(card: FamilyCard, tiny, exported, tmp_path: Path) -> None:
     plain = exported(card)
@@ -158,6 +159,7 @@ def test_every_student_keeps_the_mark_or_is_too_small(card: FamilyCard, tiny, ex
 
 
 @pytest.mark.services  # no server, but as slow: every family is exported in full size
+@pytest.mark.families
 @pytest.mark.parametrize("card", NETWORKS)
 def test_every_family_keeps_the_mark_through_our_quantiser(card: FamilyCard, tiny, tmp_path: Path) -> None:
     network = build_network(card, tiny.shape, card.config(), tiny.scaler, seed=1)

@@ -30,7 +30,7 @@ def test_a_series_reads_back(frame: pl.DataFrame, card: DatasetCard, plan: DataR
     np.testing.assert_array_equal(snapshot.series.adjacency, links)
     assert sorted(manifest.node_class.values()) == ["high", "low", "medium"]
     assert len(snapshot.samples("val", limit=5)) == 5
-    with pytest.raises(TypeError, match="not images"):
+    with pytest.raises(TypeError, match="holds no images"):
         _ = snapshot.images
 
 

@@ -18,7 +18,10 @@ from models.recipe import DataRecipe
 CARDS = catalog.datasets()
 
 
-@pytest.mark.parametrize("name", sorted(CARDS))
+SHIPPED = [name for name in sorted(CARDS) if hasattr(importlib.import_module(f"models.datasets.{name}"), "fetch")]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_data_set_is_fetched_checked_and_prepared(name: str, tmp_path: Path) -> None:
     card, module = CARDS[name], importlib.import_module(f"models.datasets.{name}")
     files = module.fetch()
@@ -31,7 +34,9 @@ def test_a_data_set_is_fetched_checked_and_prepared(name: str, tmp_path: Path) -
         samples = snapshot.samples(split)
         assert len(samples) > 50
         batch = samples.take(np.array([0, len(samples) - 1]))
-        assert all(np.isfinite(array).all() for array in (*batch.inputs.values(), batch.target))
+        may_miss = {spec.name for spec in card.contract.inputs if spec.can_miss}
+        whole = [array for input_name, array in batch.inputs.items() if input_name not in may_miss]
+        assert all(np.isfinite(array).all() for array in (*whole, batch.target))
     assert manifest.missing_share == pytest.approx(card.missing_share or 0.0, abs=0.02)
     if card.task == "forecast":
         assert card.num_nodes in (None, len(manifest.nodes))

@@ -13,15 +13,18 @@ from models.catalog import FamilyCard, FamilyConfig
 from models.compression.pruning import Prunable
 from models.compression.quantisation import quantise
 from models.data.batches import batches
-from models.training.build import build_network, example_inputs
+from models.data.card import TENSOR_KINDS
+from models.training.build import Shape, build_network, example_inputs
 from models.training.closed_form import is_closed_form
 from models.training.loop import train
 from models.training.objective import TaskLoss
 from tests.models.conftest import data_card, one_epoch
 
+pytestmark = pytest.mark.families
+
 CARDS = [pytest.param(card, id=name) for name, card in sorted(catalog.all_families().items())]
 CONFIGS = [
-    pytest.param(card, config, id=f"{card.name}-{kind}")
+    pytest.param(card, config, id=f"{card.task}/{card.name}-{kind}")
     for card in catalog.all_families().values()
     for kind, config in (("teacher", card.config()), ("student", card.student))
     if config is not None
@@ -50,9 +53,7 @@ def test_forward_gives_the_promised_shape(card: FamilyCard, config: FamilyConfig
     network = build_network(card, tiny.shape, config, tiny.scaler).eval()
     for batch_size in (1, 3):
         output = network(**example_inputs(card, tiny.shape, batch_size))
-        shape = tiny.shape
-        width = (shape.horizon_steps, shape.num_nodes) if card.task == "forecast" else (shape.num_classes,)
-        assert output.shape == (batch_size, *width)
+        assert output.shape == (batch_size, *promised(card, tiny.shape))
         assert output.dtype == torch.float32 and output.isfinite().all()
     if not is_closed_form(network):
         hidden = network.forward_hidden(**example_inputs(card, tiny.shape, 3))[1]
@@ -90,6 +91,14 @@ def test_is_exported_with_parity_and_a_network_survives_int8(card, tiny, exporte
     assert np.abs(exact - rounded).mean() < 0.1 * exact.std()
     one = {name: array[:1] for name, array in inputs.items()}
     assert answer(int8, one) == pytest.approx(rounded[:1], rel=1e-3, abs=1e-3)
+
+
+def promised(card: FamilyCard, shape: Shape) -> tuple[int, ...]:
+    if card.task == "forecast":
+        return shape.horizon_steps, shape.num_nodes
+    if card.task == "classify":
+        return (shape.num_classes,)
+    return (len(shape.output.labels),) if TENSOR_KINDS[card.task] == "choice" else shape.output.shape
 
 
 def answer(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:

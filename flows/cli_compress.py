@@ -1,0 +1,78 @@
+"""Holds `roadworthy compress`: every candidate of a recipe, or a search for the best one inside a budget."""
+
+import os
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from flows import console
+from flows.options import NO_SETTINGS, AsJson, Product, Settings, parse_settings
+
+REFUSED = 3
+
+app = typer.Typer()
+Name = Annotated[str, typer.Argument(help="A live product, e.g. freeway, or task/family, e.g. forecast/stid.")]
+Data = Annotated[str | None, typer.Option("--data", help="Data set of a recipe; default: the task's own.")]
+BUDGET = "latency_ms (median of one request), latency_p99_ms, bytes, rows_per_second; 0.1x is a tenth of the teacher's"
+
+
+@app.command()
+def compress(
+    name: Name,
+    data: Data = None,
+    settings: Settings = NO_SETTINGS,
+    product: Product = "",
+    budget: Annotated[str, typer.Option(help=f"Searches. latency_ms=1.0,bytes=100kB; bounds: {BUDGET}.")] = "",
+    max_loss: Annotated[str, typer.Option(help="Error allowed above the teacher's; of an error rate: points.")] = "2%",
+    trials: Annotated[int, typer.Option(min=1, help="Points in all, those of an interrupted run counted.")] = 24,
+    timeout: Annotated[str, typer.Option(help="No trial goes on after this: 90s, 10min, 1h.")] = "30min",
+    jobs: Annotated[int, typer.Option(min=0, help="Workers of one thread each; 0: one for each core.")] = 0,
+    ray: Annotated[str, typer.Option(help="Address of a Ray cluster that works instead, or `local`.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the sampler; networks keep their recipe's.")] = 0,
+    promote: Annotated[bool, typer.Option("--promote/--no-promote", help="Register and promote what passes.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Every candidate of a recipe; with --budget the best of distil × prune × quantise inside it, through the gates.
+
+    Exit status 3 where nothing fits, or what fits was refused. The same command again goes on where it was.
+
+    Example: roadworthy compress freeway --budget latency_ms=1.0,bytes=100_000 --max-loss 2%
+    """
+    if not budget:
+        run_until("compress", name, data, settings, product, as_json)
+        return
+    from flows.run import begin_flow
+    from flows.search_options import parse_budget, parse_seconds
+
+    wish = parse_budget(budget, max_loss)
+    seconds = parse_seconds(timeout, "--timeout")
+    begin_flow(f"{name}: search under {budget}, loss at most {max_loss}")
+    from flows.search import compression_search
+    from flows.search_outcome import SearchOutcome, show_search
+
+    limits = {
+        "num_trials": trials, "timeout_s": seconds, "num_jobs": jobs or os.cpu_count() or 1, "seed": seed, "ray": ray
+    }  # fmt: skip
+    record = compression_search(name, data, parse_settings(settings), product, asdict(wish), limits, promote)
+    outcome = SearchOutcome.model_validate(record)
+    if as_json:
+        console.emit(outcome)
+    else:
+        show_search(outcome)
+    if outcome.verdict in ("refused", "nothing_fits"):
+        raise typer.Exit(REFUSED)
+
+
+def run_until(step: str, recipe: str, data: str | None, settings: list[str], product: str, as_json: bool) -> None:
+    """A lifecycle up to `train` or `compress`, and its steps."""
+    from flows.run import run_steps
+
+    done = run_steps(recipe, data, parse_settings(settings), product, until=step)
+    if as_json:
+        console.emit(done)
+        return
+    rows = [
+        [name, item["key"][:12], item["seconds"], item["was_cached"], item["folder"]] for name, item in done.items()
+    ]
+    console.table(f"{recipe}: {step}", ["step", "key", "seconds", "cached", "folder"], rows)

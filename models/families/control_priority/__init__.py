@@ -1,0 +1,1 @@
+"""Evolved priority index of phases."""

@@ -1,0 +1,24 @@
+"""Card of the evolved priority index."""
+
+from pydantic import Field
+
+from models.catalog import FamilyCard, FamilyConfig
+
+START = (1.0, 0.3, 0.5, 0.0, 0.2, 0.3, 0.0, 0.0, 0.0, 5.0, 2.0, 1.8, 0.0, 1.0)
+
+
+class PriorityConfig(FamilyConfig):
+    """Where the search starts."""
+
+    weights: tuple[float, ...] = Field(default=START, min_length=14, max_length=14)
+    sharpness: float = Field(default=4.0, gt=0, description="factor from priority to logit")
+
+
+CARD = FamilyCard(
+    name="priority",
+    task="control",
+    title="Evolved priority index of phases",
+    source="Lämmer and Helbing, Self-control of traffic lights, J. Stat. Mech. P04019, 2008; CMA-ES, Hansen 2001",
+    network="models.families.control_priority.network:Priority",
+    config=PriorityConfig,
+)

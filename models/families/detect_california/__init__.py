@@ -1,0 +1,1 @@
+"""The California algorithm: three occupancy tests between two stations."""

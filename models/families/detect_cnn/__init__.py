@@ -1,0 +1,1 @@
+"""Convolutions over minutes and stations."""

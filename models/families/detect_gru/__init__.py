@@ -1,0 +1,1 @@
+"""A recurrent network over minutes, one station and its neighbours at a time."""

@@ -1,0 +1,1 @@
+"""Logistic regression on a station and its neighbours."""

@@ -1,0 +1,1 @@
+"""The last travel time that was reported."""

@@ -1,0 +1,1 @@
+"""Multilayer perceptron shared by all edges."""

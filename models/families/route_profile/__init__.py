@@ -1,0 +1,1 @@
+"""The usual travel time at this time of day."""
