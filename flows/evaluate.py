@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flows.closed_loop import closed_loop
 from flows.compress import PARCEL
 from flows.options import UsageError
 from flows.package import parcel_folder
@@ -22,6 +23,7 @@ from models import catalog
 from models.artifact.predictor import Predictor
 from models.data.snapshot import Snapshot
 from models.judging import gates
+from models.judging.closed_loop import loop_gate
 from models.judging.gates import Verdict
 from models.judging.measure import measure
 from models.judging.record import CandidateReport, Judged
@@ -131,7 +133,8 @@ def _judge_all(
     live = _judge_champion(session, champion) if champion else None
     known = catalog.families(recipe.task)
     references = {name: one for name, one in test.items() if name in known}
-    verdict = gates.judge(test[choice.name], references, live, recipe.judge)
+    loop = closed_loop(session, choice.name, folders[choice.name], test[choice.name].report.parcel_digest)
+    verdict = gates.judge(test[choice.name], references, live, recipe.judge, loop_gate(loop) if loop else None)
     record = {
         "recipe": recipe.model_dump(mode="json"),
         "data": session.prepared.ref.model_dump(),
@@ -143,6 +146,7 @@ def _judge_all(
         "test": {name: one.report.model_dump(mode="json") for name, one in test.items()},
         "baselines": sorted(references),
         "folds": session.steps["folds"].notes if "folds" in session.steps else None,
+        "closed_loop": loop.model_dump(mode="json") if loop else None,
     }
     return record, {**test, **({CHAMPION: live} if live else {})}
 
@@ -194,8 +198,11 @@ def _log(session: Session, run_id: str, record: Mapping[str, Any], folder: Path)
     tracking.log_metrics(run_id, chosen)
     tracking.log_metrics(session.parent.run_id, chosen)
     rows = [{"candidate": name, **report.flat()} for name, report in tests.items()]
+    loop = record["closed_loop"]
     for run in (run_id, session.parent.run_id):
         tracking.log_table(run, "candidates", rows)
+        if loop:
+            tracking.log_table(run, "closed_loop", loop["scenarios"])
         tracking.log_figures(run, folder / "figures")
         tracking.set_tags(run, {"mlflow.note.content": (folder / "card.md").read_text()})
     tracking.log_files(run_id, folder / "evaluation.json")

@@ -12,7 +12,9 @@ from models.artifact.predictor import Predictor
 from models.data.windows import Windows
 from models.judging import figures
 from models.judging.card import Lineage, model_card
+from models.judging.closed_loop import ClosedLoop
 from models.judging.gates import Verdict
+from models.judging.loop_views import loop_figure
 from models.judging.record import CandidateReport
 from models.judging.select import Choice
 
@@ -44,7 +46,10 @@ def draw(session: Session, folder: Path, record: Mapping[str, Any], folders: Map
     verdict = Verdict.model_validate(record["verdict"])
     data, folds = session.snapshot.manifest, record["folds"] or {"folds": ()}
     losses = [fold["val_loss"] for fold in folds["folds"]]
-    card = model_card(predictor.manifest, verdict, choice, reports, data, lineage, losses)
+    loop = ClosedLoop.model_validate(record["closed_loop"]) if record["closed_loop"] else None
+    if loop is not None:
+        loop_figure(place / "closed_loop.png", loop)
+    card = model_card(predictor.manifest, verdict, choice, reports, data, lineage, losses, loop)
     (folder / "card.md").write_text(card)
 
 

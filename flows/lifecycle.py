@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from prefect import flow, task
 
+from flows.closed_loop import need_simulator
 from flows.compress import pack, pack_int8, quantised
 from flows.evaluate import evaluate
 from flows.finished import keep_outcome
@@ -55,6 +56,7 @@ def lifecycle(
     began = time.perf_counter()
     shop = open_workshop()
     full = build_recipe(shop, recipe, data, settings, product)
+    need_simulator(full)
     prepared = step("prepare", prepare_data, shop, full)
     session = Session(shop, full, prepared, lifecycle_key(full, prepared.done.key, shop.config.watermark_owner))
     session.note("prepare", prepared.done)

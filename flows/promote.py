@@ -1,6 +1,7 @@
 """Registration with evidence, promotion by the gates' verdict, and what is or was live."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,18 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from flows.closed_loop import closed_loop
 from flows.compress import PARCEL
 from flows.evaluate import Evaluation, judge_parcel
 from flows.options import UsageError
 from flows.package import live_products, parcel_folder, snapshot_of
+from flows.prepare import Prepared
 from flows.session import Session
-from flows.steps import fetch_folder, key_of
+from flows.steps import Done, fetch_folder, key_of
 from flows.workshop import Workshop
 from infra.promotion import DELETE, REGISTER, Evidence, entry_ref, standing, tenures
-from infra.refs import ModelRef
+from infra.refs import DataRef, ModelRef
 from models.artifact.manifest import read_and_verify
 from models.artifact.predictor import Predictor
 from models.judging import gates
+from models.judging.closed_loop import loop_gate
 from models.judging.gates import Verdict
 from models.recipe import Recipe
 
@@ -113,7 +117,16 @@ def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict
         for name in record["baselines"]
     }
     champion = judge_parcel(parcel_folder(shop, live.digest), snapshot, recipe, "test") if live else None
-    return gates.judge(candidate, references, champion, recipe.judge)
+    session = session_from(shop, record)
+    loop = closed_loop(session, candidate.report.name, folder, ref.digest)
+    return gates.judge(candidate, references, champion, recipe.judge, loop_gate(loop) if loop else None)
+
+
+def session_from(shop: Workshop, record: Mapping[str, Any]) -> Session:
+    """The session that an evaluation was part of, its snapshot fetched when it is not here."""
+    ref = DataRef.model_validate(record["data"])
+    done = Done("prepare", ref.key.rpartition("/")[2], fetch_folder(shop, ref.key), {}, 0.0, was_cached=True)
+    return Session(shop, Recipe.model_validate(record["recipe"]), Prepared(ref, done), key_of(record["parcels"]))
 
 
 def roll_back(shop: Workshop, product: str) -> dict[str, Any]:

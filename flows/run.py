@@ -48,7 +48,7 @@ def sweep(config: Settings) -> int:
 
 
 def begin_flow(title: str) -> None:
-    """Before a flow is imported: the local Prefect server where it runs, else one that lives as long as this process."""
+    """Before a flow is imported: the local Prefect server where one runs, else one that lives as long as we do."""
     config = open_workshop().config
     running = {item.name for item in Stack(config).status() if item.state == "RUNNING"}
     where = {"PREFECT_API_URL": prefect_api(config)} if "prefect" in running else {}

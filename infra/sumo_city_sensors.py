@@ -23,10 +23,10 @@ class Sensors:
     lasting_m: float = 14.7
     lasting_s: float = 30.0  # time in which a lasting error fades to 1/e
     noise_m: float = 3.5
-    jump_every_s: float = 240.0
+    jump_every_s: float = 240.0  # from the end of one to the begin of the next
     jump_m: tuple[float, float] = (20.0, 50.0)
     jump_s: tuple[float, float] = (2.0, 10.0)
-    outage_every_s: float = 420.0
+    outage_every_s: float = 220.0
     outage_s: tuple[float, float] = (5.0, 30.0)
     course_mps: float = 0.5  # error of the velocity across the way: the course is noise where the car stands
     speed_factor: float = 0.02
@@ -48,10 +48,16 @@ class Readings:
 def _spells(
     random: np.random.Generator, times_s: Floats, every_s: float, lasts_s: tuple[float, float]
 ) -> list[NDArray[np.bool_]]:
-    """Which of `times_s` lie in each of the spells that begin at random, on average once in `every_s`."""
-    span_s = times_s[-1] - times_s[0] + lasts_s[1]
-    begins = times_s[0] - lasts_s[1] + random.uniform(0, span_s, random.poisson(span_s / every_s))
-    return [(times_s > begin) & (times_s <= begin + random.uniform(*lasts_s)) for begin in begins]
+    """Which of `times_s` lie in each of the spells, `every_s` apart on average and never overlapping.
+
+    Short ones are more common: the logarithm of their length is uniform.
+    """
+    spells, begin_s = [], times_s[0] - lasts_s[1] * random.random()
+    while begin_s < times_s[-1]:
+        end_s = begin_s + np.exp(random.uniform(*np.log(lasts_s)))
+        spells.append((times_s > begin_s) & (times_s <= end_s))
+        begin_s = end_s + random.exponential(every_s)
+    return spells
 
 
 def read_sensors(

@@ -34,10 +34,10 @@ from services.runtime import RefusedParcelError
 from services.schemas import PREDICT_PATHS
 
 CONTROL_PATHS = ("/healthz", "/schema.json")  # BentoML's own
-EXPLAIN_PATH, SWAP_PATH = "/explain", "/admin/swap"
+EXPLAIN_PATH, ROUTE_PATH, SWAP_PATH = "/explain", "/route", "/admin/swap"
 MAX_SWAP_BYTES = 10_000
 _PLAIN = ((b"content-type", b"text/plain"),)
-_NAMED = re.compile(r"/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<verb>predict|explain)")
+_NAMED = re.compile(r"/models/(?P<model>[^/]+)(?:/versions/(?P<version>[^/]+))?/(?P<verb>predict|explain|route)")
 
 
 class Target(NamedTuple):
@@ -52,6 +52,7 @@ class Target(NamedTuple):
 _TARGETS = {
     **{path: Target("predict", path) for path in PREDICT_PATHS},
     EXPLAIN_PATH: Target("explain", EXPLAIN_PATH),
+    ROUTE_PATH: Target("route", ROUTE_PATH),
     SWAP_PATH: Target("swap", SWAP_PATH),
 }
 
@@ -115,6 +116,8 @@ class DataPlane:
                 body = await self._predictions.predict(scope, receive, target.model, target.version, headers)
             elif target.verb == "explain":
                 body = await self._predictions.explain(scope, receive, target.model, target.version, headers)
+            elif target.verb == "route":
+                body = await self._predictions.route(scope, receive, target.model, target.version, headers)
             else:
                 body = await self._swap(scope, receive, headers)
             if body is None:

@@ -33,8 +33,8 @@ BASE_IMAGE = "docker.io/library/python:3.11-slim"
 # What the serving process imports, and what makes uvicorn fast. An image holds these and what they require.
 SERVED = (
     "argon2-cffi", "cramjam", "cryptography", "filelock", "grpcio", "grpcio-health-checking", "grpcio-reflection",
-    "httptools", "msgspec", "numpy", "onnxruntime", "orjson", "pillow", "prometheus-client", "protobuf", "pydantic",
-    "pydantic-settings", "pyjwt", "uvicorn", "uvloop",
+    "httptools", "msgspec", "networkx", "numpy", "onnxruntime", "orjson", "pillow", "prometheus-client", "protobuf",
+    "pydantic", "pydantic-settings", "pyjwt", "uvicorn", "uvloop",
 )  # fmt: skip
 REQUIREMENTS = ("bentoml", *SERVED)  # `bentoml serve` needs the first as well
 DRAIN_S = 10

@@ -32,14 +32,14 @@ async def explain_tensors(
     wanted = _position(manifest, query)
     probed = tensor(await served.infer(plan.probe()))
     position = wanted if wanted is not None else _unravelled(probed[0])
-    without = []
+    without: list[float] = []
     num_rows = min(manifest.max_batch, ROWS_AT_ONCE)
     for start in range(0, len(plan.hidden), num_rows):
         await asyncio.sleep(0)
         answers = tensor(await served.infer(plan.without(start, start + num_rows)))
-        without.append(answers[(slice(None), *position)])
+        without += [float(answer[position]) for answer in answers]
     prediction, baseline = (float(row[position]) for row in probed)
-    effects = prediction - np.concatenate(without).astype(np.float64)
+    effects = prediction - np.array(without)
     return {
         "explained": {**_place(manifest, position), "prediction": short(prediction)},
         "method": METHODS[0],

@@ -29,11 +29,16 @@ class Target(NamedTuple):
     route: str
 
 
-VERB_OF: dict[str, Verb] = {"predict": "predict", "infer": "predict", "explain": "explain"}  # by a path's last word
+VERB_OF: dict[str, Verb] = {
+    "predict": "predict",
+    "infer": "predict",
+    "explain": "explain",
+    "route": "predict",
+}  # by a path's last word
 ASK_IN_BROWSER = (b"www-authenticate", b'Basic realm="the key is the password"')  # who opens the page can type it in
 ALWAYS_OPEN = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 READ = frozenset({"/", "/metrics", "/docs.json", "/v2", "/v2/repository/index", "/healthz", "/schema.json"})
-NAMED = READ | {*PREDICT_PATHS, "/explain", "/admin/swap"}  # every other path is a stranger's own words
+NAMED = READ | {*PREDICT_PATHS, "/explain", "/route", "/admin/swap"}  # every other path is a stranger's own words
 MAX_REMEMBERED = 256  # characters: a thousand paths of 64 kB would stay in memory for good
 
 
@@ -50,6 +55,8 @@ def _judged(path: str) -> Target:
     names = words[1:] if words[0] == "v2" else words
     if names[:1] == ["models"] and len(names) > 1:
         head = "/v2/models/{model}" if words[0] == "v2" else "/models/{model}"
+        if len(names) == 2:
+            return Target("read", names[1], head)  # a model's own name is no verb
         return Target(verb, names[1], f"{head}/…/{words[-1]}" if words[-1] in VERB_OF else head)
     return Target(verb, "", path if path in NAMED else "other")
 

@@ -177,7 +177,7 @@ _ROWS = "one row a sample and a column for each label of the inputs, in any orde
 
 def _csv_of_samples(manifest: Manifest, example: Mapping[str, Any]) -> str:
     """The golden request as a table of one row."""
-    cells = {}
+    cells: dict[str, Any] = {}
     for spec in manifest.inputs:
         cells |= dict(zip(spec.labels, example["data"][spec.name], strict=True))
     text = io.StringIO()

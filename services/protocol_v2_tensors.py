@@ -6,6 +6,7 @@ that it can make us hold. Raw floats are not copied: the array lies on the body 
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from types import GenericAlias
 from typing import Annotated, Any
 
 import msgspec
@@ -85,9 +86,9 @@ def check_parameters(parameters: Mapping[str, Any] | None, where: str) -> None:
 def _decoder(datatype: str, num_axes: int) -> Any:
     """Decodes lists of this type, nested up to so many times."""
     item = _ITEMS[datatype]
-    kind: Any = list[item]
+    kind = GenericAlias(list, item)
     for _ in range(num_axes - 1):
-        kind = list[item | kind]
+        kind = GenericAlias(list, item | kind)
     return msgspec.json.Decoder(kind)
 
 

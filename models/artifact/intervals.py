@@ -45,7 +45,8 @@ def level_of_service(manifest: Manifest, forecast: NDArray[np.float32]) -> NDArr
 
 def specs(manifest: Manifest) -> tuple[Spec, ...]:
     """What can be had beside the forecast, for who asks."""
-    found = []
+    found: list[Spec] = []
+    shape: tuple[int, ...]
     if manifest.intervals is not None:
         shape = (-1, len(manifest.intervals.quantiles), manifest.horizon_steps, len(manifest.nodes))
         shares = ", ".join(f"{share:g}" for share in manifest.intervals.quantiles)

@@ -84,7 +84,9 @@ def _start(fixes: Tensor, seen: Tensor, cadence_s: float, noise: FilterNoise) ->
     driven = torch.stack([middle.cos(), middle.sin()], 2) * (speed_mps * cadence_s)[:, :, None]  # [B, T, 2]
     way = driven.cumsum(1) - driven[:, :1]
     place = ((fixes[:, :, :2] - way) * _first(seen)[:, :, None]).sum(1)
-    variances = torch.stack([torch.full_like(speed, noise.first_m**2)] * 2 + [_course_variance(speed, noise).clamp(max=4)], 1)
+    variances = torch.stack(
+        [torch.full_like(speed, noise.first_m**2)] * 2 + [_course_variance(speed, noise).clamp(max=4)], 1
+    )
     return torch.cat([place, heading[:, None]], 1), variances[:, :, None] * torch.eye(3, dtype=fixes.dtype)
 
 

@@ -31,7 +31,19 @@ CARD = DatasetCard(
     span="60 000 training and 10 000 test images by about 500 writers",
     missing_share=0.0,
     contract=Contract(max_missing_share=0, classes=CLASSES, image_shape=(1, 28, 28), min_per_class=5000),
-    recipe={"data.train_share": 5 / 7, "data.val_share": 1 / 7},
+    # Chosen on the 10 000 validation images: so many images need few epochs, and changed ones help.
+    recipe={
+        "data.train_share": 5 / 7,
+        "data.val_share": 1 / 7,
+        "train.num_epochs": 6,
+        "train.batch_size": 128,
+        "train.learning_rate": 4e-3,
+        "train.schedule": "one_cycle",
+        "train.augment": "light",
+        "distil.num_epochs": 6,
+        "distil.learning_rate": 6e-3,
+        "prune.num_epochs": 3,
+    },
 )
 
 

@@ -6,7 +6,9 @@ from statistics import fmean, pstdev
 from models.artifact.manifest import Manifest
 from models.data.card import Frozen
 from models.data.snapshot import Manifest as DataManifest
+from models.judging.closed_loop import ClosedLoop
 from models.judging.gates import Verdict
+from models.judging.loop_views import loop_table
 from models.judging.record import CandidateReport, ahead_text
 from models.judging.select import Choice, bytes_text, error_text
 
@@ -29,9 +31,11 @@ def model_card(
     data: DataManifest,
     lineage: Lineage,
     fold_losses: Sequence[float] = (),
+    loop: ClosedLoop | None = None,
 ) -> str:
     """Verdict, sentence, candidates on the test split, gates, folds, data, lineage, use and limits; markdown.
 
+    loop: what the candidate reached in the simulator, where its task is driven.
     fold_losses: of the recipe's model on each held-back fold of the train split, in the unit of its training loss.
     """
     passed = "passed every gate" if verdict.passed else "did not pass its gates and is not promoted"
@@ -43,6 +47,7 @@ def model_card(
         "## Candidates\n\n" + candidates_table(reports, choice.name),
         "## Gates\n\n" + gates_table(verdict),
         "## Band\n\n" + bands if (bands := band_table(reports, choice.name)) else "",
+        "## Closed loop\n\n" + loop_table(loop) if loop else "",
         "## Folds\n\n" + _folds(fold_losses) if fold_losses else "",
         "## Data\n\n" + _facts(_data(data)),
         "## Lineage\n\n" + _facts(_lineage(lineage, data)),
@@ -165,7 +170,7 @@ _PURPOSES = {
     "localise": "Tells where a vehicle is from its last, noisy fixes.",
     "detect": "Tells at which stations an incident disturbs the traffic; an alarm is a hint for an operator.",
     "route": "Tells the travel times of a network's edges, from which routes are planned.",
-    "control": "Tells which phase a signalised junction should show; yellow and minimum greens stay with the controller.",
+    "control": "Tells which phase a signalised junction should show; yellow and minimum green stay with the signal.",
 }
 
 

@@ -12,6 +12,7 @@ from models.data.card import Frozen
 
 OBJECTIVES = ("error", "num_bytes", "latency_p50_ms")
 NEAR = 0.15  # a latency measured beside other work is believed to within this share
+SAME = 0.05  # one measured side by side within this
 
 
 class Figures(Frozen):
@@ -74,10 +75,10 @@ def is_inside(over: Mapping[str, float]) -> bool:
     return all(share <= 0 for share in over.values())
 
 
-def front(points: Sequence[Figures], slack: float = 0.0) -> list[Figures]:
+def front(points: Sequence[Figures], slack: float = -SAME) -> list[Figures]:
     """Those that no other dominates in error, bytes and median latency, by bytes.
 
-    slack: a point is also kept while whoever dominates it is less than this share faster.
+    slack: whoever dominates must be faster by this share; below 0, may be slower by it, a difference that is none
     """
     rows = {point.name: (point.error, point.num_bytes, point.latency_p50_ms) for point in points}
     kept = [
@@ -102,5 +103,6 @@ def nearest(points: Sequence[Figures], budget: Budget, losses: Mapping[str, floa
 
 
 def _dominates(a: tuple[float, float, float], b: tuple[float, float, float], slack: float) -> bool:
-    faster = a[2] * (1 + slack)
-    return a[0] <= b[0] and a[1] <= b[1] and faster <= b[2] and (a[:2] != b[:2] or faster < b[2])
+    is_as_fast = a[2] * (1 + slack) <= b[2]
+    is_better = a[:2] != b[:2] or a[2] * (1 + abs(slack)) < b[2]
+    return a[0] <= b[0] and a[1] <= b[1] and is_as_fast and is_better

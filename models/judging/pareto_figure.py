@@ -42,8 +42,12 @@ def pareto_figure(
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    panels[0].xaxis.set_major_formatter(lambda value, _: bytes_text(round(value)))
-    panels[1].xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    for panel, text in zip(
+        panels, (lambda value, _: bytes_text(round(value)), lambda value, _: f"{value:.3g}"), strict=True
+    ):
+        low, high = panel.get_xlim()
+        panel.xaxis.set_major_formatter(text)
+        panel.xaxis.set_minor_formatter(text if high < 8 * low else lambda *_: "")
     panels[0].set_xlabel("size of model.onnx")
     panels[1].set_xlabel("median latency of one request, ms (dashed: budget)")
     panels[0].set_ylabel(f"{judged_name} on validation, {'%' if scale == 100 else unit}".rstrip(", "))

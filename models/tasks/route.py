@@ -4,7 +4,7 @@ from torch import nn
 
 from models.data.scaling import Scaler
 from models.data.shape import TensorShape
-from models.tasks.tensors import TensorTask, Wrapped
+from models.tasks.tensors import TensorTask
 
 
 class RouteTask(TensorTask):

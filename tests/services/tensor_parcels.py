@@ -41,10 +41,14 @@ TASKS: dict[str, dict[str, Any]] = {
         "request": {"fixes": [[1.0, 2.0], [None, None]], "map": [[[0.0, 1.0], [1.0, 0.0]]]},
     },
     "route": {
-        "inputs": (TensorSpec(name="recent", shape=(2, 4), labels=NETWORK.edges, unit="s"), CLOCK),
+        "inputs": (
+            TensorSpec(name="recent", shape=(2, 4), labels=NETWORK.edges, unit="s"),
+            CLOCK.model_copy(update={"name": "slot", "shape": (1,)}),
+            CLOCK.model_copy(update={"name": "weekday", "shape": (1,), "maximum": 6}),
+        ),
         "output": TensorSpec(name="travel_time", shape=(2, 4), unit="s", labels=NETWORK.edges), "network": NETWORK,
         "cadence_min": 5.0, "means": {"recent": (50.0, 50.0, 200.0, 100.0)},
-        "request": {"recent": [[50.0, 50.0, 200.0, 100.0], [55.0, 45.0, 210.0, 90.0]], "clock": [96, 0]},
+        "request": {"recent": [[50.0, 50.0, 200.0, 100.0], [55.0, 45.0, 210.0, 90.0]], "slot": [96], "weekday": [0]},
     },
     "control": {
         "inputs": (TensorSpec(name="queues", shape=(4,), labels=("n", "e", "s", "w"), minimum=0, unit="veh"),),
@@ -60,7 +64,8 @@ def manifest_of(task: str, **changes: Any) -> Manifest:
     fields = {name: value for name, value in TASKS[task].items() if name != "request"}
     known = {
         "product": "tiny", "task": task, "variant": "linear", "family": "linear", "data_digest": "d",
-        "recipe_digest": "r", "code_commit": "c", "num_parameters": 72, "opset": 20, "max_batch": 8, "ranges": (), "files": {},
+        "recipe_digest": "r", "code_commit": "c", "num_parameters": 72, "opset": 20, "max_batch": 8, "ranges": (),
+        "files": {},
     }  # fmt: skip
     return Manifest(**{**known, **fields, **changes})
 

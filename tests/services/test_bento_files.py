@@ -5,15 +5,16 @@ import sys
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import get_args
 
-import pytest
 from packaging.utils import canonicalize_name
 
+from models.data.card import TaskName
 from services import bento
 
 SERVED_LIBRARIES = {
     "PIL", "argon2", "bentoml", "cramjam", "cryptography", "filelock", "google", "grpc", "grpc_health",
-    "grpc_reflection", "jwt", "msgspec", "numpy", "onnxruntime", "orjson", "prometheus_client", "pydantic",
+    "grpc_reflection", "jwt", "msgspec", "networkx", "numpy", "onnxruntime", "orjson", "prometheus_client", "pydantic",
     "pydantic_settings", "uvicorn",
 }  # fmt: skip
 
@@ -27,11 +28,12 @@ def libraries(path: Path) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("task", ["forecast", "classify"])
-def test_served_files_import_nothing_that_trains_tracks_or_schedules(task: str) -> None:
-    files = bento.served_files(bento.SOURCES, bento.PROCESS, f"services.{task}")
+def test_served_files_import_nothing_that_trains_tracks_or_schedules() -> None:
+    tasks = [f"services.{task}" for task in get_args(TaskName)]
+    files = bento.served_files(bento.SOURCES, bento.PROCESS, *tasks)
     names = {path.relative_to(bento.SOURCES).as_posix() for path in files}
-    assert {f"services/{task}.py", "services/main.py", "services/front.py", "services/page.html"} <= names
+    assert {f"{task.replace('.', '/')}.py" for task in tasks} <= names
+    assert {"services/main.py", "services/front.py", "services/page.html"} <= names
     assert {"models/artifact/wire.py", "infra/settings.py"} <= names
     assert not names & {"services/bento.py", "services/image.py", "services/router.py", "infra/containers.py"}
     imported = set().union(*(libraries(path) for path in files if path.suffix == ".py"))

@@ -72,9 +72,9 @@ def test_quantiles_and_levels_come_to_who_asks(host: Host, window: Any) -> None:
     assert asked_for["predictions"] == plain["predictions"] and (forecast > 20).all()
     by_share = {share: np.array(rows) for share, rows in asked_for["quantiles"].items()}
     assert list(by_share) == ["0.05", "0.5", "0.95"]
-    np.testing.assert_allclose(by_share["0.95"], forecast + [[10], [12]], rtol=1e-6)
+    np.testing.assert_allclose(by_share["0.95"], forecast + np.array([[10], [12]]), rtol=1e-6)
     np.testing.assert_allclose(
-        by_share["0.05"], np.maximum(forecast - [[10], [500]], 0), rtol=1e-6
+        by_share["0.05"], np.maximum(forecast - np.array([[10], [500]]), 0), rtol=1e-6
     )  # no speed is below 0
     assert asked_for["level_of_service"] == [["jammed", "dense", "free"]] * 2
     # What can be computed from the answer again is not stored beside it.

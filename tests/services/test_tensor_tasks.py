@@ -232,7 +232,7 @@ def test_explanations_say_where_and_refuse_what_is_not_there(service_of: Callabl
     answer = service.ask("/explain?output=ca&index=1&fill=mean", json=service.request).json()
     assert answer["explained"] | {"prediction": 0} == {"output": "ca", "index": [1], "units": "s", "prediction": 0}
     assert answer["explained"]["prediction"] == pytest.approx(float(service.answer[0, 1, 3]), rel=1e-5)
-    assert answer["left_out"] == ["clock"]
+    assert answer["left_out"] == ["slot", "weekday"]
     for query in ("output=xy", "index=2", "index=0,0", "fill=missing", "fill=zero", "node=a", "format=pdf"):
         service.refused(f"/explain?{query}", json=service.request)
     service.refused("/explain", json={"data": [service.request["data"]] * 2})

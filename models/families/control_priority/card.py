@@ -4,13 +4,13 @@ from pydantic import Field
 
 from models.catalog import FamilyCard, FamilyConfig
 
-START = (1.0, 0.3, 0.5, 0.0, 0.2, 0.3, 0.0, 0.0, 0.0, 5.0, 2.0, 1.8, 0.0, 1.0)
+START = (1.0, 0.7, 0.4, 0.2, 0.1, 0.0, 0.5, 0.25, 0.3, 0.0, 0.0, 0.0, 5.0, 2.0, 0.35, 0.0, 0.5)
 
 
 class PriorityConfig(FamilyConfig):
     """Where the search starts."""
 
-    weights: tuple[float, ...] = Field(default=START, min_length=14, max_length=14)
+    weights: tuple[float, ...] = Field(default=START, min_length=17, max_length=17)
     sharpness: float = Field(default=4.0, gt=0, description="factor from priority to logit")
 
 

@@ -1,4 +1,4 @@
-"""A priority index for each phase of a junction, with fourteen weights that closed-loop search has set.
+"""A priority index for each phase of a junction, with seventeen weights that closed-loop search has set.
 
 Lämmer and Helbing: Self-control of traffic lights and vehicle flows in urban road networks, J. Stat. Mech. P04019, 2008.
 A phase is worth the vehicles that it would serve per second that this takes, change of lights included; the present
@@ -12,18 +12,22 @@ from torch import Tensor, nn
 from models.data.shape import TensorShape
 from models.families.control_priority.card import PriorityConfig
 
-NUM_MOVEMENTS, NUM_PHASES = 8, 8  # sides N, E, S, W, each straight and left; phases as in the data set's card
+NUM_PHASES = 8  # sides N, E, S, W, each straight and left; phases as in the data set's card
+LANES_THROUGH = 1.8  # two lanes, unevenly used
 # [K, M]: 1 for right of way, 2 for left turns that give way.
 _SERVES = (
     (1, 2, 0, 0, 1, 2, 0, 0), (0, 1, 0, 0, 0, 1, 0, 0), (0, 0, 1, 2, 0, 0, 1, 2), (0, 0, 0, 1, 0, 0, 0, 1),
     (1, 1, 0, 0, 0, 0, 0, 0), (0, 0, 0, 0, 1, 1, 0, 0), (0, 0, 1, 1, 0, 0, 0, 0), (0, 0, 0, 0, 0, 0, 1, 1),
 )  # fmt: skip
 WEIGHTS: tuple[str, ...] = (
-    "moving", "far_moving", "far_queue", "released", "left_share", "yielding", "waited", "since", "exit_queue",
-    "change_s", "least_s", "second_lane", "keeping", "keeping_fades",
+    "moving_shown", "moving_other", "far_shown", "far_other", "released_shown", "released_other", "far_queue",
+    "left_share", "yielding", "waited", "since", "exit_queue", "change_s", "least_s", "per_second", "keeping",
+    "keeping_fades",
 )  # fmt: skip
 # One step of the search changes a weight by about this much.
-SPREADS: tuple[float, ...] = (0.3, 0.3, 0.3, 0.15, 0.1, 0.15, 0.01, 0.01, 0.1, 1.0, 1.0, 0.2, 0.15, 0.5)
+SPREADS: tuple[float, ...] = (
+    0.4, 0.4, 0.3, 0.3, 0.2, 0.2, 0.3, 0.1, 0.15, 0.01, 0.02, 0.1, 1.5, 1.0, 0.15, 0.3, 0.3,
+)  # fmt: skip
 
 
 class Priority(nn.Module):
@@ -56,18 +60,26 @@ class Priority(nn.Module):
         queue, moving, far, far_queue, exits, released, since, waited, shows, elapsed = observation.split(
             [8, 8, 4, 4, 4, 4, 8, 8, 8, 1], dim=1
         )
-        behind = w["far_moving"] * far + w["far_queue"] * far_queue + w["released"] * released  # [B, 4]
-        shares = torch.stack([1 - w["left_share"], w["left_share"]])
-        behind = (behind[:, :, None] * shares).flatten(1)  # [B, M]
-        vehicles = queue + w["moving"] * moving + behind
+        right_of_way = (shows @ self.protected)[:, :, None]  # [B, M, 1]
+        shares = torch.stack([1 - w["left_share"], w["left_share"]]).repeat(4)  # [M]
+        coming = torch.stack(
+            [
+                w[f"moving_{when}"] * moving
+                + shares * (w[f"far_{when}"] * far + w[f"released_{when}"] * released).repeat_interleave(2, dim=1)
+                for when in ("shown", "other")
+            ],
+            dim=2,
+        )  # [B, M, 2]
+        coming = (coming * torch.cat([right_of_way, 1 - right_of_way], dim=2)).sum(dim=2)  # [B, M]
+        vehicles = queue + coming + shares * w["far_queue"] * far_queue.repeat_interleave(2, dim=1)
         pressing = vehicles + w["waited"] * waited + w["since"] * since * (queue > 0)
         served = self.protected + w["yielding"] * self.gives_way  # [K, M]
         leaving = torch.tensor([2, 3, 0, 1])  # straight on from N is S
         worth = pressing @ served.T - w["exit_queue"] * (exits[:, leaving] @ self.protected[:, 0::2].T)  # [B, K]
-        lanes = torch.tensor([1.0, 0.0] * 4) * (w["second_lane"] - 1) + 1
+        lanes = torch.tensor([LANES_THROUGH, 1.0] * 4)
         busiest = ((vehicles / lanes)[:, None] * self.protected).amax(dim=2)  # [B, K] vehicles on one lane
         seconds = w["least_s"].abs() + 2.0 * busiest + w["change_s"] * (1 - shows)
-        rate = worth / seconds.clamp(min=0.5)
+        rate = worth * seconds.clamp(min=0.5) ** -w["per_second"]
         keeping = w["keeping"] * torch.exp(-w["keeping_fades"].abs() * elapsed / 10) * shows
         return self.sharpness * (rate + keeping), torch.cat([worth, seconds], dim=1)
 

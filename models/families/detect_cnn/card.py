@@ -18,7 +18,7 @@ CARD = FamilyCard(
     name="cnn",
     task="detect",
     title="Convolutions over stations, the past as channels",
-    source="Ritchie and Cheu, Simulation of freeway incident detection using ANNs, Transportation Research C 1(3), 1993",
+    source="Ritchie and Cheu, Freeway incident detection using neural networks, Transportation Research C 1(3), 1993",
     network="models.families.detect_cnn.network:DetectCnn",
     config=DetectCnnConfig,
     student=DetectCnnConfig(filters=24, width=16, dropout=0.1),

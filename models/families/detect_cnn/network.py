@@ -1,8 +1,8 @@
 """Convolutions along the road: every filter sees the whole past of a few neighbouring stations.
 
 After Ritchie and Cheu: Simulation of freeway incident detection using artificial neural networks, Transportation
-Research Part C 1(3), 1993, who gave a perceptron the past of a station and of the next; here the same weights slide along
-the road (LeCun et al., Proc. IEEE 86(11), 1998), so that an incident seen at one station is learned for all.
+Research Part C 1(3), 1993, who gave a perceptron the past of a station and of the next; here the same weights slide
+along the road (LeCun et al., Proc. IEEE 86(11), 1998), so that an incident seen at one station is learned for all.
 """
 
 import torch
@@ -13,7 +13,7 @@ from models.families.detect_cnn.card import DetectCnnConfig
 
 
 class DetectCnn(nn.Module):
-    """Convolution over stations with T (2 C) channels, another over three stations, a dense layer, a head per station."""
+    """Convolution over stations with T (2 C) channels, another over three stations, a dense layer, a head."""
 
     def __init__(self, shape: TensorShape, config: DetectCnnConfig) -> None:
         super().__init__()

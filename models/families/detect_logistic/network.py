@@ -43,7 +43,7 @@ class DetectLogistic(nn.Module):
         return torch.cat([padded[:, shift : shift + num_stations] for shift in range(2 * reach + 1)], dim=2)
 
     def fit(self, train: Iterable[TensorBatch], val: Iterable[TensorBatch]) -> None:
-        """Newton steps on the penalised log likelihood; of the ridges the one with the least validation loss is kept."""
+        """Newton steps on the penalised log likelihood; the ridge with the least validation loss is kept."""
         rows, target, known = self._rows(train)
         found = [self._newton(rows, target, known, ridge) for ridge in self.config.ridges]
         rows, target, known = self._rows(val)

@@ -21,4 +21,5 @@ CARD = FamilyCard(
     config=MlpConfig,
     student=MlpConfig(width=96, dropout=0.0),
     recipe={"train.loss": "cross_entropy", "train.num_epochs": 40, "distil.num_epochs": 60, "train.patience": 12},
+    search={"width": (16, 32, 48, 64, 96)},
 )

@@ -1,7 +1,7 @@
 """Travel times that never change: those of each edge when it is empty, as a map has them.
 
 Dijkstra: A note on two problems in connexion with graphs, Numerische Mathematik 1, 1959, with its fixed lengths. Free
-flow is the 5 % quantile of the training travel times, which knows of signals and turns; length over speed limit does not.
+flow is the 5 % quantile of the training travel times, which know of signals, as length over speed limit does not.
 """
 
 from collections.abc import Iterable
