@@ -23,7 +23,7 @@ from infra.refs import DataRef
 from models import catalog
 from models.artifact.predictor import Predictor
 from models.compression.space import Point
-from models.judging.latency import side_by_side
+from models.judging.latency import Timing, side_by_side
 from models.judging.measure import BATCH_SIZE
 from models.judging.pareto import Figures
 from models.judging.record import CandidateReport
@@ -100,18 +100,18 @@ def judge_packed(session: Session, name: str, packed: Done) -> Done:
         (folder / REPORT).write_text(judged.report.model_dump_json(indent=1))
         predictor = Predictor.open(packed.folder / PARCEL)
         batch = side_by_side({name: predictor}, session.snapshot.samples("val"), BATCH_SIZE, 4, 25, 0.4)
-        return figures_of(name, judged.report, batch[name].p50_ms, batch[name].p99_ms).model_dump()
+        return figures_of(name, judged.report, batch[name]).model_dump()
 
     return session.note(f"judge {name}", once(session.shop, "point", key, compute))
 
 
-def figures_of(name: str, report: CandidateReport, batch_p50_ms: float, batch_p99_ms: float) -> Figures:
-    """What selection looks at, from a report on validation."""
+def figures_of(name: str, report: CandidateReport, batch: Timing) -> Figures:
+    """What selection looks at, from a report on validation and the times of a batch."""
     cost = report.cost
     return Figures(
         name=name, error=report.judged.value, num_bytes=cost.num_bytes, latency_p50_ms=cost.latency_p50_ms,
-        latency_p99_ms=cost.latency_p99_ms, batch_p50_ms=batch_p50_ms, batch_p99_ms=batch_p99_ms,
-        rows_per_second=round(BATCH_SIZE / batch_p50_ms * 1e3, 1),
+        latency_p99_ms=cost.latency_p99_ms, batch_p50_ms=batch.p50_ms, batch_p99_ms=batch.p99_ms,
+        rows_per_second=batch.rows_per_second,
     )  # fmt: skip
 
 

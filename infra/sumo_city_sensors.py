@@ -20,13 +20,13 @@ Floats = NDArray[np.float64]
 class Sensors:
     """Sizes of the errors; standard deviations are for each axis."""
 
-    lasting_m: float = 14.7
+    lasting_m: float = 14.3
     lasting_s: float = 30.0  # time in which a lasting error fades to 1/e
     noise_m: float = 3.5
     jump_every_s: float = 240.0  # from the end of one to the begin of the next
     jump_m: tuple[float, float] = (20.0, 50.0)
     jump_s: tuple[float, float] = (2.0, 10.0)
-    outage_every_s: float = 220.0
+    outage_every_s: float = 250.0
     outage_s: tuple[float, float] = (5.0, 30.0)
     course_mps: float = 0.5  # error of the velocity across the way: the course is noise where the car stands
     speed_factor: float = 0.02

@@ -23,6 +23,7 @@ from infra.sumo_works import sumo_options
 from infra.sumo_works_scenario import SLOT_S, WorksScenario, announced, weekday, works
 
 PATIENCE_S = 3600  # simulated behind the last hour for those who are still under way
+REACH_S = 600  # works that begin so soon after the slot's beginning may concern who departs in it
 MIN_BLOCKS = 4  # between the ends of a question's free-flow way
 Floats = NDArray[np.float32]
 
@@ -109,7 +110,7 @@ def questions(scenario: WorksScenario, day: int, slot: int, number: int) -> tupl
     """`number` questions for departures in a slot, whose free-flow way leads over works; none where there are none."""
     random = scenario.stream(day, f"questions {slot}")
     begin_s, names = slot * SLOT_S, list(scenario.city.places)
-    closed = {one.street for one in works(scenario, day) if one.start_s <= begin_s < one.end_s}
+    closed = {one.street for one in works(scenario, day) if one.start_s < begin_s + REACH_S and begin_s < one.end_s}
     graph, found = scenario.city.graph(scenario.city.free_flow_s()), []
     for _ in range(200 if closed else 0):
         source, target = (names[index] for index in random.choice(len(names), 2, replace=False))

@@ -28,7 +28,7 @@ ARTERIAL_LANES, STREET_LANES = 2, 1
 
 @dataclass(frozen=True)
 class WorksScenario:
-    """A grid of streets between arterials, a rush hour towards the centre, and works that close lanes for hours."""
+    """A grid of streets between arterials, a rush hour towards the centre, and works that close lanes for an hour."""
 
     seed: int = 1
     num_days: int = 20
@@ -38,8 +38,8 @@ class WorksScenario:
     num_columns: int = 6
     num_rows: int = 5
     peak_vph: float = 8500.0
-    works_per_day: float = 6.0
-    floating_share: float = 0.25
+    works_per_day: float = 12.0
+    floating_share: float = 0.1
     rerouting_share: float = 0.35
 
     def __post_init__(self) -> None:
@@ -186,7 +186,7 @@ def demand_vph(scenario: WorksScenario, day: int, hour: Floats) -> Floats:
 
 
 def works(scenario: WorksScenario, day: int) -> tuple[Works, ...]:
-    """The works of one day: on arterials mostly, 40 minutes to three hours each, never two on one street."""
+    """The works of one day: on arterials mostly, 20 to 70 minutes each, never two on one street."""
     random = scenario.stream(day, "works")
     streets = list(scenario.city.streets.values())
     weights = np.array([1.0 if street.num_lanes > 1 else 0.25 for street in streets])
@@ -194,21 +194,21 @@ def works(scenario: WorksScenario, day: int) -> tuple[Works, ...]:
     first_s, last_s = (hour * 3600 for hour in scenario.hours)
     found = []
     for index in random.choice(len(streets), number, replace=False, p=weights / weights.sum()):
-        start_s = int(random.uniform(first_s - 1200, last_s - 2400))
+        start_s = int(random.uniform(first_s - 1200, last_s - 1200))
         lane = int(random.integers(streets[index].num_lanes))
-        found.append(Works(streets[index].name, start_s, start_s + int(60 * random.uniform(40, 180)), lane))
+        found.append(Works(streets[index].name, start_s, start_s + int(60 * random.uniform(20, 70)), lane))
     return tuple(sorted(found, key=lambda one: one.start_s))
 
 
 def announced(scenario: WorksScenario, day: int, slots: range) -> Floats:
     """Share of each slot in which works are announced on each street, [slots, streets], 0 to 1.
 
-    What the operator is told beforehand is off by 10 minutes at the beginning and 15 at the end (standard deviations).
+    What the operator is told beforehand is off by 4 minutes at the beginning and 7 at the end (standard deviations).
     """
     random, streets = scenario.stream(day, "announced"), {name: i for i, name in enumerate(scenario.city.streets)}
     starts_s, share = np.array(slots) * SLOT_S, np.zeros((len(slots), len(streets)))
     for one in works(scenario, day):
-        first_s, last_s = one.start_s + random.normal(0, 600), one.end_s + random.normal(0, 900)
+        first_s, last_s = one.start_s + random.normal(0, 240), one.end_s + random.normal(0, 420)
         covered_s = np.minimum(starts_s + SLOT_S, last_s) - np.maximum(starts_s, first_s)
         share[:, streets[one.street]] += np.clip(covered_s / SLOT_S, 0, 1)
     return share

@@ -20,7 +20,7 @@ from services.effects import FORMATS, METHODS
 from services.explain import FILLS
 from services.explain_tensors import FILLS as FILLS_OF_TENSORS
 from services.openapi_schemas import PROBLEM, classify_schemas, explanation_schema, forecast_schemas
-from services.openapi_tensors import sample_explanation_schema, sample_schemas
+from services.openapi_tensors import sample_explanation_schema, sample_schemas, way_schemas
 from services.openapi_v2 import V2_PROBLEM, path_parameters, v2_paths, v2_schemas
 from services.schemas import PREDICT_PATHS, WITH, Release
 
@@ -60,6 +60,7 @@ def openapi(
         "Request": request,
         "Answer": answer,
         "Explanation": sample_explanation_schema() if manifest.inputs else explanation_schema(manifest),
+        **(way_schemas(manifest) if manifest.network else {}),
         "Problem": PROBLEM,
         "V2Problem": V2_PROBLEM,
         **v2_schemas(manifest),
@@ -115,7 +116,33 @@ def _asked(manifest: Manifest, example: Mapping[str, Any], known: dict[str, list
         named = path_parameters(known, "{version}" in head)
         paths[f"{head}/predict"] = {"post": _predict(manifest, f"{head}/predict", example, named)}
         paths[f"{head}/explain"] = {"post": _explain(manifest, f"{head}/explain", example, named)}
+        if manifest.network is not None:
+            paths[f"{head}/route"] = {"post": _way(f"{head}/route", named)}
+    if manifest.network is not None:
+        paths["/route"] = {"post": _way("/route", [])}
     return paths
+
+
+def _way(path: str, parameters: list[Document]) -> Document:
+    """The quickest way over the network."""
+    asked = {"application/json": {"schema": {"$ref": "#/components/schemas/WayRequest"}}}
+    said = {"application/json": {"schema": {"$ref": "#/components/schemas/Way"}}}
+    return {
+        "operationId": _operation_id(path),
+        "parameters": parameters,
+        "requestBody": {"required": True, "content": asked},
+        "responses": {
+            "200": {"description": "the quickest way and others", "headers": _HEADERS, "content": said},
+            **_refused(REFUSALS),
+        },
+    }
+
+
+_HEADERS = {name: {"required": True, "schema": {"type": "string"}} for name in ("X-Prediction-Id", "X-Model-Digest")}
+
+
+def _operation_id(path: str) -> str:
+    return path.strip("/").replace("/", "_").replace("{", "").replace("}", "")
 
 
 def _predict(manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document]) -> Document:
@@ -139,14 +166,12 @@ def _explain(manifest: Manifest, path: str, example: Mapping[str, Any], paramete
 def _operation(
     manifest: Manifest, path: str, example: Mapping[str, Any], parameters: list[Document], success: Document
 ) -> Document:
-    names = ("X-Prediction-Id", "X-Model-Digest")
-    headers = {name: {"required": True, "schema": {"type": "string"}} for name in names}
     body = {kind: _body(manifest, path, kind, example) for kind in content_types(manifest)}
     return {
-        "operationId": path.strip("/").replace("/", "_").replace("{", "").replace("}", ""),
+        "operationId": _operation_id(path),
         "parameters": parameters,
         "requestBody": {"required": True, "content": body},
-        "responses": {"200": {**success, "headers": headers}, **_refused(REFUSALS)},
+        "responses": {"200": {**success, "headers": _HEADERS}, **_refused(REFUSALS)},
     }
 
 

@@ -6,6 +6,7 @@ from models.artifact.manifest import Manifest
 from models.data.card import TensorSpec
 from services.effects import METHODS, NUM_MOST
 from services.openapi_schemas import array, closed, envelope, one_or_many
+from services.ways import MAX_ALTERNATIVES
 
 Schema = dict[str, Any]
 
@@ -50,6 +51,29 @@ def sample_explanation_schema() -> Schema:
         "most": {**array(closed(moved)), "maxItems": NUM_MOST},
         "model_version": _TEXT,
     })  # fmt: skip
+
+
+def way_schemas(manifest: Manifest) -> Schema:
+    """Schemas of what `services.ways` is asked and answers."""
+    network = manifest.network
+    assert network is not None
+    place = {"enum": [*sorted({*network.sources, *network.targets}), *network.edges]}
+    depart = {"type": ["string", "null"], "description": "`08:15`, or ISO 8601; now, where it is left out"}
+    alternatives = {"type": "integer", "minimum": 0, "maximum": MAX_ALTERNATIVES, "default": 0}
+    asked = closed({
+        "data": closed({spec.name: _input(spec) for spec in manifest.inputs}),
+        "from": place, "to": place, "depart": depart, "alternatives": alternatives,
+    })  # fmt: skip
+    edges, nodes = array({"enum": list(network.edges)}), array(_TEXT)
+    way = {"edges": edges, "nodes": nodes, "travel_time_s": _NUMBER, "length_m": _NUMBER}
+    said = {
+        **way,
+        "alternatives": array(closed(way)),
+        "depart_s": _NUMBER,
+        "model_version": _TEXT,
+        "prediction_id": _TEXT,
+    }
+    return {"WayRequest": {**asked, "required": ["data", "from", "to"]}, "Way": closed(said)}
 
 
 def _input(spec: TensorSpec) -> Schema:

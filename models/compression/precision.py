@@ -17,12 +17,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from models.compression.quantisation import quantise
 
 Method = Literal["static", "dynamic", "fp16"]
 MIN_VALUES = 64  # of a tensor that is worth the node which widens it
-DYNAMIC = ("MatMul", "Gemm", "Gather", "LSTM", "GRU", "Attention")
+DYNAMIC = ("MatMul", "Gather", "LSTM", "Attention")
 
 
 def reduce_precision(
@@ -44,12 +45,48 @@ def to_int8_dynamic(source: Path, target: Path) -> None:
     """Weights of matrix products as int8; what flows into them is quantised anew for each request."""
     model = onnx.load(source)
     operators = {node.op_type for node in model.graph.node}
-    if not operators & set(DYNAMIC):
-        raise ValueError(f"int8: expected {', '.join(DYNAMIC)} in {source.name}, got {', '.join(sorted(operators))}")
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{number}"
-    known = [name for name in DYNAMIC if name in operators]
+    _gemm_to_matmul(model)
+    known = [name for name in DYNAMIC if name in operators | {"MatMul"}]
+    add_pre_process_metadata(model)
     quantize_dynamic(model, target, op_types_to_quantize=known, per_channel=True, weight_type=QuantType.QInt8)
+    made = {node.op_type for node in onnx.load(target).graph.node} - operators
+    if not any("Integer" in name or "Quantize" in name for name in made):
+        target.unlink()
+        raise ValueError(f"int8: expected products with weights in {source.name}, got {', '.join(sorted(operators))}")
+
+
+def _gemm_to_matmul(model: Any) -> None:
+    """Plain `Gemm` with weights as `MatMul` and `Add`: ONNX Runtime has no dynamic int8 for it."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for place, node in [(place, node) for place, node in enumerate(model.graph.node) if node.op_type == "Gemm"][::-1]:
+        set_to = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        is_plain = set_to.get("alpha", 1.0) == 1.0 == set_to.get("beta", 1.0) and not set_to.get("transA")
+        if not is_plain or node.input[1] not in weights:
+            continue
+        product, weight = f"{node.output[0]}.product", node.input[1]
+        if set_to.get("transB"):
+            turned = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
+            weight = f"{weight}.turned"
+            if weight not in weights:
+                model.graph.initializer.append(numpy_helper.from_array(turned, weight))
+                weights[weight] = model.graph.initializer[-1]
+        has_bias = len(node.input) > 2 and bool(node.input[2])
+        outputs = [product] if has_bias else [node.output[0]]
+        made = [helper.make_node("MatMul", [node.input[0], weight], outputs, name=f"{node.name}.product")]
+        if has_bias:
+            made.append(helper.make_node("Add", [product, node.input[2]], [node.output[0]], name=f"{node.name}.bias"))
+        model.graph.node.remove(node)
+        for one in made[::-1]:
+            model.graph.node.insert(place, one)
+    _drop_unused(model)
+
+
+def _drop_unused(model: Any) -> None:
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
 
 
 def to_float16(source: Path, target: Path) -> None:

@@ -129,6 +129,8 @@ class Space:
             (middle, "hard", 0.0, "fp32"),
         ]
         for sizes, base, share, precision in wished:
+            if base not in self.bases or precision not in self.precisions:
+                continue
             yield {
                 **{f"{STUDENT}{name}": number for name, number in sizes.items()},
                 "base": self.bases.index(base),

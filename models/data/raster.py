@@ -19,16 +19,24 @@ class Segments:
     end_m: Floats
 
 
-def nearness(places_m: Floats, roads: Segments) -> NDArray[np.float32]:
-    """1 on a road's middle line, falling to 0 at REACH_M from the nearest, for places [n, 2]."""
-    nearest = np.full(len(places_m), REACH_M)
+def draw(roads: Segments, first: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """1 on a road's middle line, falling to 0 at REACH_M from the nearest; of the middles of cells [north, east].
+
+    first: number of the cell in the lower left corner, east and north, counted from zero.
+    """
+    nearest = np.full(shape, REACH_M)
     for start, end in zip(roads.start_m, roads.end_m, strict=True):
-        low, high = np.minimum(start, end) - REACH_M, np.maximum(start, end) + REACH_M
-        around = np.flatnonzero(((places_m >= low) & (places_m <= high)).all(axis=1))
-        along, way = places_m[around] - start, end - start
-        share = np.clip(along @ way / (way @ way), 0, 1)
-        distance = np.linalg.norm(along - share[:, None] * way, axis=1)
-        nearest[around] = np.minimum(nearest[around], distance)
+        low = np.floor((np.minimum(start, end) - REACH_M) / CELL_M).astype(int) - first
+        high = np.ceil((np.maximum(start, end) + REACH_M) / CELL_M).astype(int) - first
+        (left, bottom), (right, top) = low.clip(min=0), high.clip(min=0)
+        window = nearest[bottom:top, left:right]
+        if not window.size:
+            continue
+        north, east = np.indices(window.shape)
+        places = (np.stack([east + left + first[0], north + bottom + first[1]], axis=2) + 0.5) * CELL_M - start
+        way = end - start
+        share = np.clip(places @ way / (way @ way), 0, 1)
+        np.minimum(window, np.linalg.norm(places - share[..., None] * way, axis=2), out=window)
     return (1 - nearest / REACH_M).astype(np.float32)
 
 
@@ -37,11 +45,9 @@ def patches(roads: Segments, centres_m: Floats, size: int) -> NDArray[np.float32
 
     Centres are whole cells from the town's zero, so that all are cut out of one drawing.
     """
-    first = np.round(centres_m / CELL_M).astype(np.int64) - size // 2  # of the cells, counted from zero
-    low, high = first.min(axis=0), first.max(axis=0) + size
-    east, north = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
-    middles = (np.stack([east.ravel(), north.ravel()], axis=1) + 0.5) * CELL_M
-    drawing = nearness(middles, roads).reshape(east.shape)  # [north, east]
+    corner = np.round(centres_m / CELL_M).astype(np.int64) - size // 2  # of the cells, counted from zero
+    low, high = corner.min(axis=0), corner.max(axis=0) + size
+    drawing = draw(roads, (int(low[0]), int(low[1])), (int(high[1] - low[1]), int(high[0] - low[0])))
     views = np.lib.stride_tricks.sliding_window_view(drawing, (size, size))
-    column, row = (first - low).T
+    column, row = (corner - low).T
     return np.asarray(views[row, column])

@@ -1,4 +1,8 @@
-"""Incidents: for each of N stations, whether traffic behind it is disturbed by one."""
+"""Incidents: for each of N stations along a road, whether one blocks the road between it and the next.
+
+Logits out of the network, probabilities on the wire; the threshold of the alarm is chosen on validation
+(`artifact/alarms.py` counts, `artifact/calibrations/detect.py` chooses) and travels in the manifest.
+"""
 
 from models.tasks.tensors import TensorTask
 

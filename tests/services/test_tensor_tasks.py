@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from infra.settings import ServiceSettings
 from models.artifact import tensors, wire
+from models.artifact.ensemble import MeanPredictor
+from models.artifact.predictor import Predictor
 from services import inference_pb2 as messages
 from services.answers import Caller
 from services.app import DataPlane
@@ -262,6 +264,15 @@ def test_a_tenant_may_rename_labels(service_of: Callable[[str], Service]) -> Non
     served = service.served.overlaid(Overlay(labels={"s2": "bridge"}))
     body = json.loads(served.writer.body({"probabilities": service.answer}, is_list=False, prediction_id=""))
     assert body["labels"] == ["s1", "bridge", "s3"] and body["alarms"] == ["bridge", "s3"]
+
+
+@pytest.mark.parametrize("task", ["detect", "control", "regress"])
+def test_an_ensemble_is_the_mean_of_what_is_said(service_of: Callable[[str], Service], task: str) -> None:
+    predictor = service_of(task).served.predictor
+    assert isinstance(predictor, Predictor)
+    mean = MeanPredictor.of("mean", [predictor, predictor], (1, 2))
+    (said,) = tensors.outputs(mean.manifest, mean.predict(service_of(task).inputs)).values()
+    np.testing.assert_allclose(said, service_of(task).answer, rtol=1e-5)
 
 
 def _listed(array: NDArray[Any]) -> list[Any]:

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from services.guard import target
+from services.openapi import openapi
 from tests.services.tensor_parcels import NETWORK, TASKS, make_tensor_folder
 from tests.services.test_tensor_tasks import Service
 
@@ -27,6 +29,11 @@ def test_the_quickest_way_and_its_alternative(service: Service) -> None:
     assert answer["travel_time_s"] == pytest.approx(times_s["ac"], rel=0.2) and answer["depart_s"] == 0
     assert answer["model_version"] == "tiny/3" and answer["prediction_id"] == response.headers["x-prediction-id"]
     assert all(set(way) == {"edges", "nodes", "travel_time_s", "length_m"} for way in answer["alternatives"])
+    document = openapi(service.served.manifest, service.served.release, service.request)
+    for name, instance in (("WayRequest", {**ASKED, "alternatives": 2}), ("Way", answer)):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(instance)
+    assert "/route" in document["paths"]
     assert service.capture.offers[-1][5]["travel_time"].tobytes() == service.answer.tobytes()
     for path in ("/models/tiny/route", "/models/tiny/versions/3/route"):
         assert service.ask(path, json={**ASKED, "from": "ca"}).json()["edges"] == ["ac"]

@@ -47,8 +47,7 @@ class BoostedTrees(nn.Module):
         """x, mask: [B, T, N, C], clock: [B, 2]; returns [B, H, N]."""
         rows = self._features(x, mask, clock)  # [B, N, F]
         flat = rows.flatten(0, 1)
-        change = torch.stack([self._walk(flat, number) for number in range(len(self.steps))], dim=1)  # [B N, E]
-        ahead = (change @ self.spread.T).unflatten(0, (-1, rows.shape[1]))  # [B, N, H]
+        ahead = (self._walk(flat) @ self.spread.T).unflatten(0, (-1, rows.shape[1]))  # [B, N, H]
         return x[:, -1:, :, 0] + ahead.transpose(1, 2)
 
     def fit(self, train: Iterable[WindowBatch], val: Iterable[WindowBatch]) -> None:  # noqa: ARG002
@@ -77,17 +76,18 @@ class BoostedTrees(nn.Module):
         calendar = calendar.expand(-1, last.shape[1], -1)
         return torch.cat([last, lags, beside, x[:, -1, :, 1:], mask[:, -1, :, :1], calendar], dim=2)
 
-    def _walk(self, rows: Tensor, number: int) -> Tensor:
-        """The forecast change of each row [R]: all trees at once, a level at a time."""
-        feature, threshold, leaf = self.feature[number], self.threshold[number], self.leaf[number]
+    def _walk(self, rows: Tensor) -> Tensor:
+        """The forecast change of each row [R, E]: all trees of all steps at once, a level at a time."""
+        feature, threshold, leaf = self.feature.flatten(0, 1), self.threshold.flatten(0, 1), self.leaf.flatten(0, 1)
         num_splits = feature.shape[1]
-        first = torch.arange(len(feature), device=rows.device)  # of each tree
-        place = torch.zeros_like(rows[:, :1], dtype=torch.int64) + torch.zeros_like(first)  # [R, K]
+        first = torch.arange(len(feature), device=rows.device)  # number of each tree
+        place = torch.zeros_like(rows[:, :1], dtype=torch.int64) + torch.zeros_like(first)  # [R, E K]
         for _ in range(self.config.depth):
             split = place + first * num_splits
             is_above = rows.gather(1, feature.flatten()[split]) > threshold.flatten()[split]
             place = 2 * place + 1 + is_above.long()
-        return leaf.flatten()[place - num_splits + first * (num_splits + 1)].sum(dim=1) + self.base[number]
+        found = leaf.flatten()[place - num_splits + first * (num_splits + 1)]  # [R, E K]
+        return found.unflatten(1, self.leaf.shape[:2]).sum(dim=2) + self.base
 
 
 def _tellers(batches: list[WindowBatch], num_neighbours: int) -> Tensor:

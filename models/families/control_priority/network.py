@@ -1,6 +1,6 @@
 """A priority index for each phase of a junction, with seventeen weights that closed-loop search has set.
 
-Lämmer and Helbing: Self-control of traffic lights and vehicle flows in urban road networks, J. Stat. Mech. P04019, 2008.
+Lämmer and Helbing: Self-control of traffic lights and vehicle flows in urban road networks, J. Stat. Mech., 2008.
 A phase is worth the vehicles that it would serve per second that this takes, change of lights included; the present
 phase pays no change, so it goes on for as long as its rate is the best. Theirs is a rule with measured constants; here
 every constant is a weight, to be found by CMA-ES (Hansen, Evolutionary Computation 9(2), 2001) in the simulator.
@@ -40,8 +40,8 @@ class Priority(nn.Module):
 
     def __init__(self, shape: TensorShape, config: PriorityConfig) -> None:
         super().__init__()
-        if shape.output.shape != (NUM_PHASES,):
-            raise ValueError(f"priority: expected {NUM_PHASES} phases, got {shape.output.shape}")
+        if len(shape.output.labels) != NUM_PHASES:
+            raise ValueError(f"priority: expected {NUM_PHASES} phases, got {len(shape.output.labels)}")
         serves = torch.tensor(_SERVES)
         self.register_buffer("protected", (serves == 1).float(), persistent=False)
         self.register_buffer("gives_way", (serves == 2).float(), persistent=False)

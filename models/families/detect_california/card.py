@@ -20,5 +20,6 @@ CARD = FamilyCard(
     network="models.families.detect_california.network:California",
     config=CaliforniaConfig,
     is_baseline=True,
+    recipe={"train.loss": "bce"},
     gate="beat",
 )

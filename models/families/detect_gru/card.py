@@ -21,7 +21,7 @@ CARD = FamilyCard(
     source="Cho et al., Learning phrase representations using RNN encoder-decoder, EMNLP 2014",
     network="models.families.detect_gru.network:DetectGru",
     config=DetectGruConfig,
-    student=DetectGruConfig(hidden=16, width=16, dropout=0.0),
+    student=DetectGruConfig(hidden=32, width=24, dropout=0.0),
     recipe={
         "train.loss": "bce",
         "train.num_epochs": 20,
@@ -30,5 +30,5 @@ CARD = FamilyCard(
         "train.patience": 8,
         "distil.num_epochs": 20,
     },
-    search={"hidden": (8, 16, 32), "width": (8, 16, 32)},
+    search={"hidden": (8, 16, 32), "width": (8, 16, 24)},
 )

@@ -21,5 +21,6 @@ CARD = FamilyCard(
     network="models.families.detect_logistic.network:DetectLogistic",
     config=DetectLogisticConfig,
     is_baseline=True,
+    recipe={"train.loss": "bce"},
     gate="beat",
 )

@@ -22,7 +22,7 @@ CARD = FamilyCard(
     source="Zhao et al., T-GCN, IEEE Transactions on Intelligent Transportation Systems 21(9), 2020",
     network="models.families.gcn_gru.network:GcnGru",
     config=GcnGruConfig,
-    student=GcnGruConfig(width=16, link_width=6, node_width=8, slot_width=4, weekday_width=2),
+    student=GcnGruConfig(width=24, link_width=6, node_width=8, slot_width=4, weekday_width=2),
     recipe={"train.num_epochs": 8, "train.learning_rate": 3e-3, "train.schedule": "one_cycle", "distil.num_epochs": 8},
     search={"width": (12, 16, 32), "link_width": (4, 8)},
 )

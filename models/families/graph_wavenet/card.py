@@ -27,7 +27,7 @@ CARD = FamilyCard(
     network="models.families.graph_wavenet.network:GraphWavenet",
     config=GraphWavenetConfig,
     student=GraphWavenetConfig(
-        width=12, gate_width=12, skip_width=24, end_width=32, link_width=6, node_width=8, slot_width=4
+        width=16, gate_width=16, skip_width=32, end_width=48, link_width=6, node_width=8, slot_width=4
     ),
     recipe={"train.num_epochs": 8, "train.learning_rate": 4e-3, "train.schedule": "one_cycle", "distil.num_epochs": 8},
     search={"width": (8, 12, 16), "gate_width": (8, 12, 16), "end_width": (16, 32, 64), "diffusion_steps": (1, 2)},

@@ -22,7 +22,7 @@ CARD = FamilyCard(
     source="Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, EMNLP 2014",
     network="models.families.gru.network:Gru",
     config=GruConfig,
-    student=GruConfig(width=24, node_width=8, slot_width=4, weekday_width=2),
+    student=GruConfig(width=32, node_width=8, slot_width=4, weekday_width=2),
     recipe={"train.num_epochs": 8, "train.learning_rate": 3e-3, "distil.num_epochs": 8},
     search={"width": (16, 24, 48), "num_layers": (1, 2), "node_width": (4, 8)},
 )

@@ -22,7 +22,7 @@ CARD = FamilyCard(
     source="Elman, Finding Structure in Time, Cognitive Science 14(2), 1990",
     network="models.families.rnn.network:Rnn",
     config=RnnConfig,
-    student=RnnConfig(width=24, node_width=8, slot_width=4, weekday_width=2),
+    student=RnnConfig(width=48, node_width=8, slot_width=4, weekday_width=2),
     recipe={"train.num_epochs": 8, "train.learning_rate": 3e-3, "distil.num_epochs": 8},
     search={"width": (16, 24, 48), "num_layers": (1, 2), "node_width": (4, 8)},
 )

@@ -1,8 +1,10 @@
 """STID is a residual MLP per node over its past, told the node, slot of the day and weekday.
 
 Shao, Zhang, Wang, Wei, Xu: Spatial-Temporal Identity: A Simple yet Effective Baseline for Multivariate Time Series
-Forecasting, CIKM 2022. Three deviations: the mask is an input, the output is a change from the last past value, and
-`mixing_heads` low-rank mixtures of all nodes' past are inputs too, because on a freeway the neighbours matter.
+Forecasting, CIKM 2022. Deviations: the mask is an input, the output is a change from the last past value, slot and
+weekday are told as `models.tasks.calendar` says, and `mixing_heads` low-rank mixtures of all nodes' past are inputs
+too, because on a freeway the neighbours matter. These begin at zero and are left out of a share of the training
+samples, so that where data are short the network does not lean on chance likenesses between nodes.
 """
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from models.data.shape import ForecastShape
 from models.families.stid.card import StidConfig
+from models.tasks.calendar import Identities
 
 
 class Residual(nn.Module):
@@ -29,15 +32,17 @@ class Residual(nn.Module):
 class Mixing(nn.Module):
     """`num_heads` mixtures of all nodes per node, through `rank` virtual nodes."""
 
-    def __init__(self, num_nodes: int, rank: int, num_heads: int) -> None:
+    def __init__(self, num_nodes: int, rank: int, num_heads: int, dropout: float) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.dropout = num_heads, dropout
         self.gather = nn.Parameter(torch.empty(rank, num_nodes).uniform_(-1, 1) / num_nodes**0.5)
-        self.spread = nn.Parameter(torch.empty(num_nodes * num_heads, rank).uniform_(-1, 1) / rank**0.5)
+        self.spread = nn.Parameter(torch.zeros(num_nodes * num_heads, rank))
 
     def forward(self, past: Tensor) -> Tensor:
         """past: [B, N, F]; returns [B, N, heads F]."""
         mixed = self.spread @ (self.gather @ past)  # [B, N heads, F]
+        if self.training and self.dropout:
+            mixed = mixed * (torch.rand_like(mixed[:, :1, :1]) >= self.dropout) / (1 - self.dropout)
         return mixed.reshape(past.shape[0], past.shape[1], self.num_heads * past.shape[2])
 
 
@@ -55,13 +60,13 @@ class Stid(nn.Module):
         super().__init__()
         num_values = shape.past_steps * shape.num_channels
         has_mixing = config.mixing_heads > 0 and shape.num_nodes > 1
-        self.mixing = Mixing(shape.num_nodes, config.mixing_rank, config.mixing_heads) if has_mixing else None
+        self.mixing: Mixing | None = None
+        if has_mixing:
+            self.mixing = Mixing(shape.num_nodes, config.mixing_rank, config.mixing_heads, config.mixing_dropout)
         num_inputs = num_values * (1 + config.mixing_heads * has_mixing) + shape.past_steps
         self.past = nn.Linear(num_inputs, config.past_width)
-        self.node = nn.Embedding(shape.num_nodes, config.node_width)
-        self.slot = nn.Embedding(shape.slots_per_day, config.slot_width)
-        self.weekday = nn.Embedding(7, config.weekday_width)
-        width = config.past_width + config.node_width + config.slot_width + config.weekday_width
+        self.told = Identities(shape, config.node_width, config.slot_width, config.weekday_width)
+        width = config.past_width + self.told.width
         self.layers = nn.Sequential(*(Residual(width, config.dropout) for _ in range(config.num_layers)))
         self.head = nn.Linear(width, shape.horizon_steps)
 
@@ -71,27 +76,25 @@ class Stid(nn.Module):
 
     def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
         """The forecast and the residual stream before the head [B, N, D]."""
-        num_batch, _, num_nodes, _ = x.shape
         past = _by_node(x).flatten(2)  # [B, N, C T]
         parts = [past, _by_node(mask)[:, :, 0]]
         if self.mixing is not None:
             parts.append(self.mixing(past))
-        identities = [
-            self.node.weight.expand(num_batch, -1, -1),
-            self.slot(clock[:, 0]).unsqueeze(1).expand(-1, num_nodes, -1),
-            self.weekday(clock[:, 1]).unsqueeze(1).expand(-1, num_nodes, -1),
-        ]
-        hidden = self.layers(torch.cat([self.past(torch.cat(parts, dim=2)), *identities], dim=2))  # [B, N, D]
+        told = self.told(clock)  # [B, N, W]
+        hidden = self.layers(torch.cat([self.past(torch.cat(parts, dim=2)), told], dim=2))  # [B, N, D]
         change: Tensor = self.head(hidden)  # [B, N, H]
         return change.transpose(1, 2) + x[:, -1:, :, 0], hidden
 
     def prunable(self) -> dict[str, list[tuple[str, int, int]]]:
         """Groups of units, as `models.compression.pruning` reads them: the stream's four parts, then each layer."""
         groups = {"past": [("past.weight", 0, 0), ("past.bias", 0, 0)]}
-        groups |= {name: [(f"{name}.weight", 1, 0)] for name in ("node", "slot", "weekday")}
-        widths = {name: getattr(self, name).embedding_dim for name in ("node", "slot", "weekday")}
-        widths["past"], offset = self.past.out_features, 0
-        for name, places in groups.items():
+        groups |= {name: [(f"told.{name}.weight", 1, 0)] for name in ("node", "weekday")}
+        groups["slot"] = [("told.slot.weight", 0, 0), ("told.slot.bias", 0, 0)]
+        told = self.told
+        widths = {"past": self.past.out_features, "node": told.node.embedding_dim, "slot": told.slot.out_features}
+        widths["weekday"], offset = told.weekday.embedding_dim, 0
+        for name in widths:
+            places = groups[name]
             places.append(("head.weight", 1, offset))
             for layer in range(len(self.layers)):
                 places += [(f"layers.{layer}.widen.weight", 1, offset), (f"layers.{layer}.narrow.weight", 0, offset)]

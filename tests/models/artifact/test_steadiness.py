@@ -34,3 +34,16 @@ def otherwise_from_five(inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float3
 ])  # fmt: skip
 def test_rows_are_steady_up_to_the_first_difference(predict: Any, most: int, steady: int) -> None:
     assert num_steady_rows(predict, INPUTS, most) == steady
+
+
+def test_every_quantity_is_varied_and_no_whole_number() -> None:
+    inputs = {"slot": np.array([[7]]), "speeds": np.ones((1, 2), np.float32), "works": np.ones((1, 1), np.float32)}
+    seen: list[dict[str, NDArray[Any]]] = []
+
+    def watching(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        seen.append(dict(rows))
+        return rows["speeds"].sum(axis=1) * rows["works"][:, 0]
+
+    assert num_steady_rows(watching, inputs, 4) == 4
+    assert len({row.tobytes() for row in seen[-1]["speeds"]}) == len({row.tobytes() for row in seen[-1]["works"]}) == 4
+    assert (seen[-1]["slot"] == 7).all()

@@ -1,0 +1,71 @@
+"""Signal control in closed loop: a policy's parcel on unseen traffic, beside the controllers that cities have."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+import infra
+from flows.closed_loop import Plan, Run
+from infra.sumo_grid_scenario import LEVELS, GridScenario
+from infra.sumo_plans import CONTROLLERS, controller
+from infra.sumo_signals import CONVENTION, episode
+
+if TYPE_CHECKING:
+    from flows.session import Session
+
+WORK = "flows.closed_loop_control:drive_signals"
+MINUTES, DRAIN_MIN = 30, 20
+Rows = list[tuple[str, int, str, float]]
+SIMULATION = ("sumo_grid_scenario", "sumo_junctions", "sumo_signals", "sumo_plans", "sumo_rules", "sumo_tools")
+
+
+def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: Sequence[int]) -> Plan:  # noqa: ARG001
+    """Every seed at every level of demand under every controller and the candidate."""
+    code = code_digest()
+    runs = []
+    for seed in seeds:
+        for level in reversed(LEVELS):  # the longest first, so that the cores finish together
+            traffic = {"seed": seed, "level": level, "minutes": MINUTES, "drain_min": DRAIN_MIN}
+            runs.append(Run(WORK, {**traffic, "name": candidate, "digest": digest}, {"parcel": str(parcel)}, code))
+            runs += [Run(WORK, {**traffic, "name": name, "digest": ""}, {"parcel": ""}, code) for name in CONTROLLERS]
+    return Plan(runs, candidate, tuple(CONTROLLERS), "mean time loss", "s", f"Counted: {CONVENTION}.")
+
+
+def drive_signals(seed: int, level: str, minutes: int, drain_min: int, name: str, digest: str, parcel: str) -> Rows:
+    """One episode under the parcel, or under the controller `name` where there is none."""
+    scenario = GridScenario(seed, level, minutes, drain_min)
+    if parcel:
+        done = episode(scenario, policy=parcel_policy(Path(parcel), digest))
+    else:
+        done = episode(scenario, **controller(name, level))
+    return [(level, seed, name, round(done.mean_time_loss_s, 4))]
+
+
+@cache
+def parcel_policy(parcel: Path, digest: str) -> Callable[[NDArray[np.float32]], NDArray[np.int64]]:
+    """All junctions in one batch through the predictor that serves; raises ParcelError for another parcel."""
+    from models.artifact.manifest import ParcelError
+    from models.artifact.predictor import Predictor
+
+    predictor = Predictor.open(parcel)
+    if predictor.manifest.digest() != digest:
+        raise ParcelError(f"{parcel}: expected parcel {digest[:12]}, got {predictor.manifest.digest()[:12]}")
+
+    def policy(observation: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.asarray(predictor.predict({"observation": observation}).argmax(axis=1))
+
+    return policy
+
+
+def code_digest() -> str:
+    """SHA-256 over what simulates signals: another line of it is another loop."""
+    folder = Path(infra.__path__[0])
+    digest = hashlib.sha256()
+    for name in SIMULATION:
+        digest.update((folder / f"{name}.py").read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Max-pressure control of a junction."""

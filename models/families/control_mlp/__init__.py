@@ -1,0 +1,1 @@
+"""Multilayer perceptron that imitates a signal controller."""
