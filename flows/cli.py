@@ -20,6 +20,7 @@ from flows.cli_image import app as image_app
 from flows.cli_live import app as live_app
 from flows.cli_reproduce import app as reproduce_app
 from flows.cli_reproduce import capture_app
+from flows.cli_route import app as route_app
 from flows.cli_stack import app as stack_app
 from flows.cli_trust import app as trust_app
 from flows.cli_trust import watermark_app
@@ -38,7 +39,7 @@ app = typer.Typer(
 groups = {"data": data_app, "key": key_app, "audit": audit_app, "capture": capture_app, "watermark": watermark_app}
 for name, group in groups.items():
     app.add_typer(group, name=name)
-for part in (compress_app, live_app, image_app, deploy_app, trust_app, reproduce_app, stack_app):
+for part in (compress_app, live_app, image_app, deploy_app, trust_app, reproduce_app, route_app, stack_app):
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]

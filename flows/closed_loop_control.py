@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 import infra
 from flows.closed_loop import Plan, Run
+from flows.options import UsageError
 from infra.sumo_grid_scenario import LEVELS, GridScenario
 from infra.sumo_plans import CONTROLLERS, controller
 from infra.sumo_signals import CONVENTION, episode
+from models.datasets import grid_signals
 
 if TYPE_CHECKING:
     from flows.session import Session
@@ -24,8 +26,11 @@ Rows = list[tuple[str, int, str, float]]
 SIMULATION = ("sumo_grid_scenario", "sumo_junctions", "sumo_signals", "sumo_plans", "sumo_rules", "sumo_tools")
 
 
-def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: Sequence[int]) -> Plan:  # noqa: ARG001
-    """Every seed at every level of demand under every controller and the candidate."""
+def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: Sequence[int]) -> Plan:
+    """Every seed at every level of demand under all controllers and the candidate. UsageError for brought data."""
+    name = session.recipe.data.name
+    if name != grid_signals.CARD.name:
+        raise UsageError(f"{name}: a policy is judged on the simulated grid; expected {grid_signals.CARD.name}")
     code = code_digest()
     runs = []
     for seed in seeds:

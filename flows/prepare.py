@@ -34,7 +34,7 @@ DEFAULT_DATA = {
 }  # fmt: skip
 DEFAULT_RECIPE = {
     "forecast": "forecast/stid", "classify": "classify/cnn", "regress": "regress/mlp", "localise": "localise/cnn_gru",
-    "detect": "detect/cnn", "route": "route/gru", "control": "control/linear_policy",
+    "detect": "detect/cnn", "route": "route/mlp", "control": "control/linear_policy",
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def default_recipe(shop: Workshop, data: str) -> Recipe:
 
 def prepare_key(shop: Workshop, recipe: Recipe) -> str:
     """What goes into a snapshot, as a key: raw files, card, the recipe's data part, masking key, code."""
-    card = find_dataset(shop, recipe.data.name)
+    card = _card_under_protocol(shop, recipe)
     mask = hashlib.sha256(shop.masking_key).hexdigest() if card.contract.personal else ""
     code = catalog.code_digest("data", "datasets")
     return key_of(_fingerprint(shop, card, recipe.data.seed), card.model_dump(), recipe.data.model_dump(), mask, code)
@@ -88,7 +88,7 @@ def prepare_key(shop: Workshop, recipe: Recipe) -> str:
 
 def prepare_data(shop: Workshop, recipe: Recipe) -> Prepared:
     """The snapshot of the recipe's data set: made once, found again by what goes in. Raises BadDataError."""
-    card = find_dataset(shop, recipe.data.name)
+    card = _card_under_protocol(shop, recipe)
     key = prepare_key(shop, recipe)
 
     def compute(folder: Path) -> dict[str, Any]:
@@ -101,6 +101,14 @@ def prepare_data(shop: Workshop, recipe: Recipe) -> Prepared:
     done = once(shop, "prepare", key, compute)
     ref = DataRef(name=card.name, task=card.task, digest=done.notes["digest"], key=done.address)
     return Prepared(ref, done)
+
+
+def _card_under_protocol(shop: Workshop, recipe: Recipe) -> DatasetCard:
+    """The data set's card; the protocol `metr_la` (Li et al., DCRNN, ICLR 2018) takes a zero for a missing value."""
+    card = find_dataset(shop, recipe.data.name)
+    if recipe.evaluate.protocol != "metr_la" or card.contract.missing_value is not None:
+        return card
+    return card.model_copy(update={"contract": card.contract.model_copy(update={"missing_value": 0.0})})
 
 
 def check_dataset(shop: Workshop, name: str) -> dict[str, Any]:

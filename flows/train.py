@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from flows.session import Session
+from flows.simulate import scenario_fingerprint
 from flows.steps import Done, key_of, once
 from models import catalog
 from models.catalog import FamilyConfig
@@ -88,6 +89,7 @@ def fit(session: Session, variant: Variant) -> Done:
         recipe.distil.model_dump() if variant.role == "distilled" else "",
         recipe.prune.model_dump() if variant.role == "pruned" else "",
         catalog.code_digest(*CODE),
+        *([recipe.improve.model_dump(), scenario_fingerprint({})] if _is_improved(recipe, variant) else []),
     )
 
     def compute(folder: Path) -> dict[str, Any]:
@@ -98,13 +100,29 @@ def fit(session: Session, variant: Variant) -> Done:
             from models.training.checkpoint import read_history
             from models.training.epoch import best_loss
 
+            improved = _improved(session, variant, network, folder) if _is_improved(recipe, variant) else {}
             figures = {"num_parameters": num_parameters(network), "best_val_loss": best_loss(read_history(folder))}
+            figures |= improved
             if variant.role == "pruned":
                 figures["share_zero"] = share_zero(network)
             session.shop.tracking.log_metrics(run.run_id, figures)
             return {**figures, "origin": origin, "run_id": run.run_id}
 
     return session.note(f"fit {variant.name}", once(session.shop, "fit", key, compute))
+
+
+def _is_improved(recipe: Recipe, variant: Variant) -> bool:
+    """Whether it goes on learning in the simulator: a policy that was fitted to a teacher's decisions."""
+    return recipe.task == "control" and recipe.improve.num_generations > 0 and variant.name == "teacher"
+
+
+def _improved(session: Session, variant: Variant, network: "nn.Module", folder: Path) -> dict[str, float]:
+    from flows.improve import improve
+    from models.training.checkpoint import write_weights
+
+    figures = improve(session, variant, network, folder)
+    write_weights(folder / PERMANENT, network)
+    return figures
 
 
 def best_fit(session: Session, names: Iterable[str]) -> str:

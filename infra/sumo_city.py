@@ -135,7 +135,13 @@ def simulate_town(scenario: CityScenario, number: int, work_folder: Path) -> Pat
 
 def _read_seconds(path: Path) -> pl.DataFrame:
     """SUMO's table under names of ours: time_s, car, x, y, angle (clockwise from north)."""
-    names = {"timestep_time": "time_s", "vehicle_id": "car", "vehicle_x": "x", "vehicle_y": "y", "vehicle_angle": "angle"}
+    names = {
+        "timestep_time": "time_s",
+        "vehicle_id": "car",
+        "vehicle_x": "x",
+        "vehicle_y": "y",
+        "vehicle_angle": "angle",
+    }
     return pl.read_parquet(path).rename(names)
 
 
@@ -144,7 +150,12 @@ def _write(frame: pl.DataFrame, target: Path) -> None:
     scratch = target.with_suffix(".tmp")
     encoding = dict.fromkeys(frame.columns, "DELTA_BINARY_PACKED")
     pq.write_table(
-        frame.to_arrow(), scratch, compression="zstd", compression_level=19, use_dictionary=False, column_encoding=encoding
+        frame.to_arrow(),
+        scratch,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=False,
+        column_encoding=encoding,
     )
     scratch.replace(target)
 

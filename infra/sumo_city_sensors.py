@@ -61,7 +61,12 @@ def _spells(
 
 
 def read_sensors(
-    random: np.random.Generator, sensors: Sensors, cadence_s: float, true_m: Floats, heading_deg: Floats, driven_m: Floats
+    random: np.random.Generator,
+    sensors: Sensors,
+    cadence_s: float,
+    true_m: Floats,
+    heading_deg: Floats,
+    driven_m: Floats,
 ) -> Readings:
     """The readings along one way: `true_m` [n, 2], heading [n] and metres driven since the last fix [n]."""
     num = len(true_m)
@@ -78,7 +83,9 @@ def read_sensors(
         fix[spell] += size_m * np.array([np.cos(angle), np.sin(angle)])
     speed = driven_m / cadence_s
     across = random.normal(0, sensors.course_mps, num)
-    course = heading_deg + np.degrees(np.arctan2(across, np.maximum(speed + random.normal(0, sensors.course_mps, num), 0.05)))
+    course = heading_deg + np.degrees(
+        np.arctan2(across, np.maximum(speed + random.normal(0, sensors.course_mps, num), 0.05))
+    )
     turned = np.diff(heading_deg, prepend=heading_deg[:1])
     turn = (turned + 180) % 360 - 180
     for spell in _spells(random, times_s, sensors.outage_every_s, sensors.outage_s):

@@ -1,8 +1,8 @@
 """Rush hours on a short freeway at one-minute cadence, with and without incidents: data to learn detection from.
 
-Every run is two hours of a weekday's rush, morning and evening in turn. The merges of the road jam by themselves on
-dense days, so slow traffic alone is no evidence. Incidents are drawn where and when traffic is moderate to dense: a car
-that stands on an empty road cannot be seen by loops.
+Every run is two hours of a weekday's rush, morning and evening in turn. In every third run the second merge jams by
+itself, so slow traffic alone is no evidence. Incidents are drawn where and when traffic is moderate to dense: loops
+cannot see a car that stands on an empty road.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ RECOVERY_MIN = (15.0, 25.0)  # from the clearing of one incident to the onset of
 QUIET_EVERY = 4  # the last of so many runs has no incident
 TWO_LANES_SHARE = 0.15
 DEMAND = (0.65, 0.95)  # a factor for the whole run: moderate to dense
+JAMMED_EVERY = 3  # the last of so many runs is so dense that the second merge jams by itself
+JAMMED_DEMAND = (0.88, 0.98)
+RAMP_PEAK_VPH = {False: 750.0, True: 900.0}  # by whether it is such a run
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class IncidentsScenario:
 
     def freeway(self, run: int) -> FreewayScenario:
         """The road and its demand; weekdays only, morning and evening in turn."""
-        factor = np.random.default_rng([self.seed, run]).uniform(*DEMAND)
+        jammed = run % JAMMED_EVERY == JAMMED_EVERY - 1
+        factor = np.random.default_rng([self.seed, run]).uniform(*(JAMMED_DEMAND if jammed else DEMAND))
         return FreewayScenario(
             num_days=1,
             num_stations=self.num_stations,
@@ -59,7 +63,7 @@ class IncidentsScenario:
             length_km=self.length_km,
             num_interchanges=2,
             entry_peak_vph=round(2900 * factor, 1),
-            ramp_peak_vph=round(750 * factor, 1),
+            ramp_peak_vph=round(RAMP_PEAK_VPH[jammed] * factor, 1),
             incidents_per_day=0.0,
         )
 

@@ -1,4 +1,4 @@
-"""The incident service: the last readings of loops in, a probability and alarms per station out."""
+"""The incident service: readings of loops in, a probability and alarms per station out."""
 
 import bentoml
 

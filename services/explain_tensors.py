@@ -1,4 +1,4 @@
-"""Explains an answer of a tensor task: how far it moves when one label of an input is hidden.
+"""Explains an answer of a tensor task: how far it moves when a label of an input is hidden.
 
 The rows go through the same door as predictions do, a few at a time, as in `services.explain`.
 """

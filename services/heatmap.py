@@ -1,4 +1,4 @@
-"""Draws an explanation: a heat map of effects, or bars of them, its legend, what moved the answer most.
+"""Draws an explanation: a heat map or bars of effects, a legend, what moved it most.
 
 With Pillow alone: a serving container has no matplotlib. Colours run from blue through white to red (ColorBrewer RdBu),
 which the colour-blind tell apart; they grow with the square root of an effect, so that one large effect does not hide

@@ -122,6 +122,8 @@ def _about(manifest: Manifest) -> str:
         return f"Tells {len(manifest.classes)} classes apart in pictures of {width} × {height} pixels."
     assert manifest.output is not None
     output, inputs = manifest.output, ", ".join(spec.name for spec in manifest.inputs)
+    if manifest.task == "control":
+        return f"Control: chooses one of {len(output.labels)} for {output.name}, from {inputs}."
     what = (
         f"{output.name}{sizes(output.shape)} ({output.unit})" if output.unit else f"{output.name}{sizes(output.shape)}"
     )

@@ -1,4 +1,4 @@
-"""The routing service: the state of a network in, travel times of its edges, and routes, out."""
+"""The routing service: the state of a network in, its travel times, and ways over it, out."""
 
 import bentoml
 

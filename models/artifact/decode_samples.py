@@ -1,6 +1,6 @@
-"""Decodes a table of samples: one row a sample, one column for each named entry of the inputs, in any order.
+"""Decodes a table of samples: a row a sample, a column for each named entry of the inputs.
 
-A table is answered by a list, even where it has one row. An empty cell is a missing value, and so is every cell of an
+Columns come in any order. A table is answered by a list, even where it has one row. An empty cell is a missing value, and so is every cell of an
 absent column, where the contract lets that input miss.
 """
 

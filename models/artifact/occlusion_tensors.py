@@ -1,4 +1,4 @@
-"""Which labels of a tensor task's inputs moved one answer: hide each in turn, predict again, look at the change.
+"""Which labels of the inputs moved one answer of a tensor task: hide each, predict again.
 
 As `occlusion` for windows and images, whose docstring names the method. What is hidden is one label of an input's last
 axis at every place of the other axes (a station at all steps, a feature), or a whole input where nothing is labelled.

@@ -121,12 +121,13 @@ class Space:
         wished: list[tuple[Mapping[str, int], Base, float, Precision]] = [
             (named, "distilled", 0.0, "int8_static"),
             (middle, "distilled", 0.0, "int8_static"),
-            (named, "hard", 0.0, "int8_static"),
-            (named, "distilled", 0.4, "int8_static"),
-            (smallest, "distilled", 0.0, "int8_static"),
             (middle, "distilled", 0.0, "fp16"),
+            (named, "distilled", 0.0, "fp16"),
+            (named, "distilled", 0.4, "int8_static"),
+            (named, "hard", 0.0, "int8_static"),
+            (smallest, "distilled", 0.0, "int8_static"),
+            (middle, "hard", 0.0, "fp16"),
             (named, "teacher", 0.4, "int8_static"),
-            (middle, "hard", 0.0, "fp32"),
         ]
         for sizes, base, share, precision in wished:
             if base not in self.bases or precision not in self.precisions:

@@ -189,7 +189,7 @@ def _odd_images(pixels: NDArray[np.uint8]) -> list[Finding]:
     """Blank images and exact copies: reported, since a copy may lie in two splits."""
     flat = pixels.reshape(len(pixels), -1)
     blank = np.flatnonzero(flat.min(axis=1) == flat.max(axis=1))
-    num_copies = len(flat) - len(np.unique(flat, axis=0))
+    num_copies = len(flat) - len({image.tobytes() for image in flat})
     places = ((f"image {i}", "pixels", f"all {flat[i, 0]}") for i in blank)
     findings = found_at(places, len(blank), "an image that is not blank", "warning")
     if num_copies:

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 FEATURES = ("x_m", "y_m", "course_sin", "course_cos", "speed_mps", "turn_dps")
-
 CADENCE_S = 2.0  # between two fixes
-MOVING_MPS = 2.0  # below, the course says little
+STANDING_MPS = 0.4  # below, the car stands: it has not turned, and its course says nothing
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,13 @@ class FilterNoise:
     fix_m: float = 20.0
     gate: float = 4.0  # squared, normalised innovation above which a fix counts less and less
     first_m: float = 30.0
+    drift_m: float = 0.5
     speed_factor: float = 0.05
-    turn_dps: float = 1.5
-    course_mps: float = 0.3
+    turn_dps: float = 1.0
+    course_mps: float = 0.5
+
+
+NOISE = FilterNoise()
 
 
 class Track(NamedTuple):
@@ -39,64 +42,60 @@ class Track(NamedTuple):
     spread: Tensor  # [B, T, 3]: variances of the three
 
 
-def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = FilterNoise(), cadence_s: float = CADENCE_S) -> Track:
-    """Filter `fixes` [B, T, 6], see FEATURES; `seen` [B, T] is 1 where the position and course are known, else 0.
+def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = NOISE, cadence_s: float = CADENCE_S) -> Track:
+    """Filter `fixes` [B, T, 6], see FEATURES; `seen` [B, T] is 1 where position and course are known, else 0.
 
-    The numbers where `seen` is 0 may be anything finite. The filter starts at the first fix that is seen.
+    The numbers where `seen` is 0 may be anything finite.
     """
-    state, cov = _start(fixes, seen, cadence_s, noise)
+    speed_mps = fixes[:, :, 4]
+    moving = (speed_mps > STANDING_MPS).to(fixes.dtype)
+    driven_m, turned = speed_mps * cadence_s, fixes[:, :, 5] * moving * (cadence_s * pi / 180)  # [B, T]
+    course_variance = (noise.course_mps / speed_mps.clamp(min=STANDING_MPS)) ** 2
+    fresh = torch.stack([torch.full_like(moving, noise.drift_m**2)] * 2, 2) * moving[:, :, None]
+    fresh = torch.cat([fresh, moving[:, :, None] * radians(noise.turn_dps * cadence_s) ** 2], 2)  # [B, T, 3]
+    state, cov = _start(fixes, seen, driven_m, turned, noise)
     states, spreads = [], []
     for step in range(fixes.shape[1]):
-        x_m, y_m, sin, cos, speed_mps, turn_dps = fixes[:, step].unbind(1)
-        here = seen[:, step]
         if step:
-            state, cov = _predict(
-                state, cov, speed_mps * cadence_s, turn_dps * (cadence_s * pi / 180), cadence_s, noise
-            )
-        error_x, error_y = x_m - state[:, 0], y_m - state[:, 1]
-        fix_m2 = noise.fix_m**2
-        far = error_x**2 / (cov[:, 0, 0] + fix_m2) + error_y**2 / (cov[:, 1, 1] + fix_m2)
-        variance = fix_m2 * (far / noise.gate).clamp(min=1)
-        state, cov = _pull(state, cov, 0, error_x, variance, here)
-        state, cov = _pull(state, cov, 1, y_m - state[:, 1], variance, here)
-        state, cov = _pull(state, cov, 2, _turned(sin, cos, state[:, 2]), _course_variance(speed_mps, noise), here)
+            state, cov = _predict(state, cov, driven_m[:, step], turned[:, step], fresh[:, step], noise)
+        x_m, y_m, sin, cos = fixes[:, step, :4].unbind(1)
+        here = seen[:, step]
+        variance = noise.fix_m**2
+        far = (x_m - state[:, 0]) ** 2 / (cov[:, 0, 0] + variance) + (y_m - state[:, 1]) ** 2 / (
+            cov[:, 1, 1] + variance
+        )
+        doubted = variance * (far / noise.gate).clamp(min=1)
+        state, cov = _pull(state, cov, 0, x_m - state[:, 0], doubted, here)
+        state, cov = _pull(state, cov, 1, y_m - state[:, 1], doubted, here)
+        error = _angle(sin, cos, state[:, 2])
+        state, cov = _pull(state, cov, 2, error, course_variance[:, step], here * moving[:, step])
         states.append(state)
         spreads.append(torch.stack([cov[:, axis, axis] for axis in range(3)], 1))
     return Track(torch.stack(states, 1), torch.stack(spreads, 1))
 
 
-def _course_variance(speed_mps: Tensor, noise: FilterNoise) -> Tensor:
-    """The course is worth nothing where the car stands."""
-    return (noise.course_mps / speed_mps.clamp(min=0.3)) ** 2
+def _start(fixes: Tensor, seen: Tensor, driven_m: Tensor, turned: Tensor, noise: FilterNoise) -> tuple[Tensor, Tensor]:
+    """Where the car was at the first step, and how it was headed.
 
-
-def _start(fixes: Tensor, seen: Tensor, cadence_s: float, noise: FilterNoise) -> tuple[Tensor, Tensor]:
-    """Where the first fix, and the first course of a moving car, say that the car was at the first step.
-
-    Both are carried back by what the car has driven and turned since.
+    The heading is the mean of all courses, those of a fast car counting most, each turned back by what the car has
+    turned since; the place is the first fix that is seen, carried back by what the car has driven since.
     """
-    speed_mps, turn_dps = fixes[:, :, 4], fixes[:, :, 5]
-    turned = (turn_dps.cumsum(1) - turn_dps[:, :1]) * (cadence_s * pi / 180)  # [B, T] since the first step
-    chosen = _first(seen * (speed_mps > MOVING_MPS))
-    sin, cos, speed, since = ((each * chosen).sum(1) for each in (*fixes[:, :, 2:5].unbind(2), turned))
-    heading = torch.atan2(sin, cos + 1e-9) - since
-    middle = heading[:, None] + turned - turn_dps * (cadence_s * pi / 360)
-    driven = torch.stack([middle.cos(), middle.sin()], 2) * (speed_mps * cadence_s)[:, :, None]  # [B, T, 2]
-    way = driven.cumsum(1) - driven[:, :1]
-    place = ((fixes[:, :, :2] - way) * _first(seen)[:, :, None]).sum(1)
-    variances = torch.stack(
-        [torch.full_like(speed, noise.first_m**2)] * 2 + [_course_variance(speed, noise).clamp(max=4)], 1
-    )
+    since = turned.cumsum(1) - turned[:, :1]  # [B, T], radians since the first step
+    sin, cos, speed_mps = fixes[:, :, 2], fixes[:, :, 3], fixes[:, :, 4]
+    weight = seen * (speed_mps + 0.05) ** 2
+    north, east = sin * since.cos() - cos * since.sin(), cos * since.cos() + sin * since.sin()
+    heading = torch.atan2((weight * north).sum(1), (weight * east).sum(1) + 1e-9)
+    middle = heading[:, None] + since - turned / 2
+    way = (torch.stack([middle.cos(), middle.sin()], 2) * driven_m[:, :, None]).cumsum(1)  # [B, T, 2]
+    first = seen * seen.cumsum(1).eq(1)  # 1 at the first step that is seen
+    place = ((fixes[:, :, :2] - way + way[:, :1]) * first[:, :, None]).sum(1)
+    fastest = (seen * speed_mps).amax(1).clamp(min=noise.course_mps / 2)
+    variances = torch.stack([torch.full_like(heading, noise.first_m**2)] * 2 + [(noise.course_mps / fastest) ** 2], 1)
     return torch.cat([place, heading[:, None]], 1), variances[:, :, None] * torch.eye(3, dtype=fixes.dtype)
 
 
-def _first(flag: Tensor) -> Tensor:
-    """1 at the first step where `flag` [B, T] is 1, else 0; all 0 where it never is."""
-    return flag * flag.cumsum(1).eq(1)
-
-
 def _predict(
-    state: Tensor, cov: Tensor, driven_m: Tensor, turned: Tensor, cadence_s: float, noise: FilterNoise
+    state: Tensor, cov: Tensor, driven_m: Tensor, turned: Tensor, fresh: Tensor, noise: FilterNoise
 ) -> tuple[Tensor, Tensor]:
     """Drive on along the arc; the step of the covariance is F P F' + Q with F = 1 + slope on the heading."""
     middle = state[:, 2] + turned / 2
@@ -105,9 +104,8 @@ def _predict(
     half = cov[:, :, 2] + slope * (cov[:, 2, 2:] / 2)
     grown = slope[:, :, None] * half[:, None, :]
     along = torch.stack([east, north, none], 1) * noise.speed_factor
-    fresh = torch.tensor([0.25, 0.25, radians(noise.turn_dps * cadence_s) ** 2], dtype=state.dtype)
-    cov = cov + grown + grown.transpose(1, 2) + along[:, :, None] * along[:, None, :] + torch.diag(fresh)
-    return state + torch.stack([east, north, turned], 1), cov
+    added = along[:, :, None] * along[:, None, :] + fresh[:, :, None] * torch.eye(3, dtype=state.dtype)
+    return state + torch.stack([east, north, turned], 1), cov + grown + grown.transpose(1, 2) + added
 
 
 def _pull(
@@ -119,7 +117,7 @@ def _pull(
     return state + gain * error[:, None], cov - gain[:, :, None] * column[:, None, :]
 
 
-def _turned(sin: Tensor, cos: Tensor, heading: Tensor) -> Tensor:
+def _angle(sin: Tensor, cos: Tensor, heading: Tensor) -> Tensor:
     """The angle from `heading` to the measured course, between -pi and pi."""
     ahead, aside = cos * heading.cos() + sin * heading.sin(), sin * heading.cos() - cos * heading.sin()
     return torch.atan2(aside, ahead + 1e-9)

@@ -1,4 +1,4 @@
-"""Bring your own table: one row for each sample, one column is the target, the others are features.
+"""Bring your own table: a row is a sample, one column the target, the others features.
 
 Numbers are taken as they are, words become 0 or 1 for each of them, a time becomes its hour and its weekday. All is
 checked at once and named by line and column.

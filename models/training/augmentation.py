@@ -1,4 +1,4 @@
-"""Augments training images: small random shifts, turns, scales and changes of light, batch by batch.
+"""Augments training images: small random shifts, turns, scales and changes of light.
 
 Simard, Steinkraus, Platt: Best Practices for Convolutional Neural Networks Applied to Visual Document Analysis, ICDAR
 2003. No image is mirrored: a mirrored digit or traffic sign is another one, or none.

@@ -1,7 +1,7 @@
-"""Teaches a network by its own sure answers where labels are few: the same image, changed more, must get the same.
+"""Teaches a network by its own sure answers where labels are few.
 
-Sohn et al.: FixMatch, NeurIPS 2020. The answer to an image as it comes (mildly changed by `train.augment`) is the
-pseudo-label of the same image changed strongly, where the network is sure of it.
+The same image, changed more, must get the same answer. Sohn et al.: FixMatch, NeurIPS 2020. The answer to an image as
+it comes (mildly changed by `train.augment`) is the pseudo-label of the image changed strongly, where it is sure.
 """
 
 import torch

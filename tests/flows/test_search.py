@@ -128,7 +128,7 @@ def test_where_nothing_fits_the_nearest_is_named_with_what_it_missed(killed: str
 
 def test_names_that_are_nothing_are_refused_with_those_that_are(tmp_path: Path) -> None:
     shop = QuietWorkshop(Settings(home=tmp_path))
-    with pytest.raises(UnknownNameError, match="unknown recipe or live product 'nothing'; known: .*classify/mlp"):
+    with pytest.raises(UnknownNameError, match=r"unknown recipe or live product 'nothing'; known: .*classify/mlp"):
         find_origin(shop, "nothing", None, {})
 
 

@@ -24,6 +24,7 @@ from infra.settings import environment, settings
 from models.artifact.manifest import Manifest, read_and_verify
 from services.page import headers, policy, render
 from services.schemas import Release
+from tests.services.tensor_parcels import make_tensor_folder
 
 Folder = Callable[[str], Path]
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,22 @@ def test_a_picture_is_classified_from_a_file(served_folder: Folder, tmp_path: Pa
         page.click("#predict")
         page.wait_for_selector("#chart meter")
         assert page.inner_text("#chart td") == "one" and page.is_visible("#clear")
+        page.click("#explain")
+        assert page.wait_for_selector("#chart img").evaluate("image => image.naturalWidth") == 900
+        assert problems == []
+
+
+@pytest.mark.browser
+def test_tensors_are_answered_in_a_table_and_explained_by_bars(tmp_path: Path) -> None:
+    problems: list[str] = []
+    folder = make_tensor_folder(tmp_path / "detect", "detect")
+    with process(folder, tmp_path / "log") as address, browser(address, problems) as page:
+        page.click("#predict")
+        page.wait_for_selector("#chart table")
+        assert [row.split() for row in page.inner_text("#chart").splitlines()[1:]] == [
+            ["s1", "0.32401"], ["s2", "0.89298", "alarm"], ["s3", "0.68796", "alarm"]
+        ]  # fmt: skip
+        page.select_option("#target", "s1")
         page.click("#explain")
         assert page.wait_for_selector("#chart img").evaluate("image => image.naturalWidth") == 900
         assert problems == []

@@ -67,14 +67,15 @@ class BoostedTrees(nn.Module):
                 getattr(self, name)[number] = torch.as_tensor(getattr(trees, name))
 
     def _features(self, x: Tensor, mask: Tensor, clock: Tensor) -> Tensor:
-        """[B, N, F]: last value, its changes, the neighbours beside it, other channels, calendar."""
+        """[B, N, F]: last value, its changes, the neighbours beside it, other channels, calendar, node."""
         target = x[..., 0].transpose(1, 2)  # [B, N, T]
         last = target[..., -1:]
         lags = target[..., -self.num_lags : -1] - last
         beside = target[..., -1][:, self.neighbours] - last  # [B, N, M]
         calendar = torch.stack([clock[:, 0], (clock[:, 1] >= 5).long()], dim=1).to(x).unsqueeze(1)
         calendar = calendar.expand(-1, last.shape[1], -1)
-        return torch.cat([last, lags, beside, x[:, -1, :, 1:], mask[:, -1, :, :1], calendar], dim=2)
+        node = torch.arange(last.shape[1], device=x.device).to(x)[:, None].expand(len(x), -1, -1)
+        return torch.cat([last, lags, beside, x[:, -1, :, 1:], mask[:, -1, :, :1], calendar, node], dim=2)
 
     def _walk(self, rows: Tensor) -> Tensor:
         """The forecast change of each row [R, E]: all trees of all steps at once, a level at a time."""

@@ -20,4 +20,5 @@ CARD = FamilyCard(
     network="models.families.control_max_pressure.network:MaxPressure",
     config=MaxPressureConfig,
     is_baseline=True,
+    recipe={"train.loss": "cross_entropy"},
 )

@@ -15,7 +15,7 @@ class StidConfig(FamilyConfig):
     num_layers: int = Field(default=2, ge=1)
     mixing_heads: int = Field(default=6, ge=0, description="mixtures of all nodes' past per node; 0: as the paper")
     mixing_rank: int = Field(default=32, ge=1)
-    mixing_dropout: float = Field(default=0.3, ge=0, lt=1, description="training samples that see no mixtures")
+    mixing_max_nodes: int = Field(default=64, ge=0, description="beyond so many nodes, no mixtures")
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 

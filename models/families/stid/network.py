@@ -3,8 +3,8 @@
 Shao, Zhang, Wang, Wei, Xu: Spatial-Temporal Identity: A Simple yet Effective Baseline for Multivariate Time Series
 Forecasting, CIKM 2022. Deviations: the mask is an input, the output is a change from the last past value, slot and
 weekday are told as `models.tasks.calendar` says, and `mixing_heads` low-rank mixtures of all nodes' past are inputs
-too, because on a freeway the neighbours matter. These begin at zero and are left out of a share of the training
-samples, so that where data are short the network does not lean on chance likenesses between nodes.
+too, because on a freeway the neighbours matter. Beyond `mixing_max_nodes` nodes there are none, as in the paper: so
+many nodes come with too few steps, as a rule, to tell a neighbour from a chance likeness.
 """
 
 import torch
@@ -32,17 +32,15 @@ class Residual(nn.Module):
 class Mixing(nn.Module):
     """`num_heads` mixtures of all nodes per node, through `rank` virtual nodes."""
 
-    def __init__(self, num_nodes: int, rank: int, num_heads: int, dropout: float) -> None:
+    def __init__(self, num_nodes: int, rank: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.dropout = num_heads, dropout
+        self.num_heads = num_heads
         self.gather = nn.Parameter(torch.empty(rank, num_nodes).uniform_(-1, 1) / num_nodes**0.5)
-        self.spread = nn.Parameter(torch.zeros(num_nodes * num_heads, rank))
+        self.spread = nn.Parameter(torch.empty(num_nodes * num_heads, rank).uniform_(-1, 1) / rank**0.5)
 
     def forward(self, past: Tensor) -> Tensor:
         """past: [B, N, F]; returns [B, N, heads F]."""
         mixed = self.spread @ (self.gather @ past)  # [B, N heads, F]
-        if self.training and self.dropout:
-            mixed = mixed * (torch.rand_like(mixed[:, :1, :1]) >= self.dropout) / (1 - self.dropout)
         return mixed.reshape(past.shape[0], past.shape[1], self.num_heads * past.shape[2])
 
 
@@ -59,10 +57,8 @@ class Stid(nn.Module):
     def __init__(self, shape: ForecastShape, config: StidConfig) -> None:
         super().__init__()
         num_values = shape.past_steps * shape.num_channels
-        has_mixing = config.mixing_heads > 0 and shape.num_nodes > 1
-        self.mixing: Mixing | None = None
-        if has_mixing:
-            self.mixing = Mixing(shape.num_nodes, config.mixing_rank, config.mixing_heads, config.mixing_dropout)
+        has_mixing = config.mixing_heads > 0 and 1 < shape.num_nodes <= config.mixing_max_nodes
+        self.mixing = Mixing(shape.num_nodes, config.mixing_rank, config.mixing_heads) if has_mixing else None
         num_inputs = num_values * (1 + config.mixing_heads * has_mixing) + shape.past_steps
         self.past = nn.Linear(num_inputs, config.past_width)
         self.told = Identities(shape, config.node_width, config.slot_width, config.weekday_width)

@@ -1,4 +1,4 @@
-"""Measures regression: absolute and squared errors of every known target, and which targets are the hard ones."""
+"""Measures regression: errors of every known target, and which targets are the hard ones."""
 
 from itertools import pairwise
 

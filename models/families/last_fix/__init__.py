@@ -1,0 +1,1 @@
+"""The last fix that was seen."""
