@@ -2,14 +2,18 @@
 
 import os
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows import console
-from flows.options import NO_SETTINGS, AsJson, Product, Settings, parse_settings
+from flows.options import NO_SETTINGS, AsJson, Product, Settings, UsageError, parse_settings
+
+if TYPE_CHECKING:
+    from flows.search_outcome import SearchOutcome
 
 REFUSED = 3
+SEARCH_ONLY = ("max_loss", "trials", "timeout", "jobs", "ray", "seed", "promote")
 
 app = typer.Typer()
 Name = Annotated[str, typer.Argument(help="A live product, e.g. freeway, or task/family, e.g. forecast/stid.")]
@@ -19,6 +23,7 @@ BUDGET = "latency_ms (median of one request), latency_p99_ms, bytes, rows_per_se
 
 @app.command()
 def compress(
+    context: typer.Context,
     name: Name,
     data: Data = None,
     settings: Settings = NO_SETTINGS,
@@ -40,28 +45,47 @@ def compress(
     Example: roadworthy compress freeway --budget latency_ms=1.0,bytes=100_000 --max-loss 2%
     """
     if not budget:
+        _refuse_search_options(context)
         run_until("compress", name, data, settings, product, as_json)
         return
-    from flows.run import begin_flow
-    from flows.search_options import parse_budget, parse_seconds
-
-    wish = parse_budget(budget, max_loss)
-    seconds = parse_seconds(timeout, "--timeout")
-    begin_flow(f"{name}: search under {budget}, loss at most {max_loss}")
-    from flows.search import compression_search
-    from flows.search_outcome import SearchOutcome, show_search
-
     limits = {
-        "num_trials": trials, "timeout_s": seconds, "num_jobs": jobs or os.cpu_count() or 1, "seed": seed, "ray": ray
+        "num_trials": trials, "timeout": timeout, "num_jobs": jobs or os.cpu_count() or 1, "seed": seed, "ray": ray
     }  # fmt: skip
-    record = compression_search(name, data, parse_settings(settings), product, asdict(wish), limits, promote)
-    outcome = SearchOutcome.model_validate(record)
+    outcome = _search(name, data, settings, product, (budget, max_loss), limits, promote)
     if as_json:
         console.emit(outcome)
     else:
+        from flows.search_outcome import show_search
+
         show_search(outcome)
     if outcome.verdict in ("refused", "nothing_fits"):
         raise typer.Exit(REFUSED)
+
+
+def _search(
+    name: str, data: str | None, settings: list[str], product: str, bounds: tuple[str, str], limits: dict[str, Any],
+    is_promoting: bool,
+) -> "SearchOutcome":  # fmt: skip
+    """The words are read before anything is started."""
+    from flows.run import begin_flow
+    from flows.search_options import parse_budget, parse_seconds
+
+    wish = asdict(parse_budget(*bounds))
+    limits = {**limits, "timeout_s": parse_seconds(limits.pop("timeout"), "--timeout")}
+    chosen = parse_settings(settings)
+    begin_flow(f"{name}: search under {bounds[0]}, loss at most {bounds[1]}")
+    from flows.search import compression_search
+    from flows.search_outcome import SearchOutcome
+
+    return SearchOutcome.model_validate(compression_search(name, data, chosen, product, wish, limits, is_promoting))
+
+
+def _refuse_search_options(context: typer.Context) -> None:
+    """Without a budget nothing is searched, and no wish is skipped silently."""
+    said = [name for name in SEARCH_ONLY if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if said:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in said)
+        raise UsageError(f"{options}: for a search, which needs --budget, e.g. --budget latency_ms=1.0,bytes=100kB")
 
 
 def run_until(step: str, recipe: str, data: str | None, settings: list[str], product: str, as_json: bool) -> None:

@@ -34,7 +34,7 @@ def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: S
     code = code_digest()
     runs = []
     for seed in seeds:
-        for level in reversed(LEVELS):  # the longest first, so that the cores finish together
+        for level in reversed(list(LEVELS)):  # the longest first, so that the cores finish together
             traffic = {"seed": seed, "level": level, "minutes": MINUTES, "drain_min": DRAIN_MIN}
             runs.append(Run(WORK, {**traffic, "name": candidate, "digest": digest}, {"parcel": str(parcel)}, code))
             runs += [Run(WORK, {**traffic, "name": name, "digest": ""}, {"parcel": ""}, code) for name in CONTROLLERS]

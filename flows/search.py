@@ -17,7 +17,7 @@ from flows.search_front import TEACHER, Decision, decide, judge_on_test, measure
 from flows.search_gate import gate_session, judge_best
 from flows.search_log import SearchSession, keep_front, log_failed, log_point, log_search
 from flows.search_options import Wish
-from flows.search_origin import find_origin
+from flows.search_origin import Origin, find_origin
 from flows.search_outcome import SearchOutcome, markdown, nothing_fits
 from flows.search_point import found, judge_packed, report_at
 from flows.search_rows import teacher_row, trial_rows
@@ -56,11 +56,8 @@ def compression_search(
     origin = step("origin", find_origin, shop, name, data, settings, product)
     recipe, wanted, bounds = origin.recipe, Wish(**wish), Limits(**limits)
     space = space_of(catalog.family(recipe.task, recipe.family), recipe)
-    key = key_of(
-        "search", recipe.model_dump(mode="json"), origin.prepared.done.key, wish, bounds.seed, catalog.code_digest()
-    )
     with Bar() as bar:
-        session = SearchSession(shop, recipe, origin.prepared, key, bar)
+        session = SearchSession(shop, recipe, origin.prepared, search_key(origin, wish, bounds.seed), bar)
         packed, judged = step("teacher", _teacher, session)
         report, teacher = report_at(judged), Figures.model_validate(judged.notes)
         trials = step("trials", run_trials, session, space, wanted.budget(_needs(teacher)), bounds, report)
@@ -75,6 +72,12 @@ def compression_search(
     key = f"search-{recipe.product.replace('_', '-')}"
     create_markdown_artifact(markdown(outcome), key=key, description=outcome.verdict)
     return outcome.model_dump(mode="json")
+
+
+def search_key(origin: Origin, wish: dict[str, Any], seed: int) -> str:
+    """A search's key: teacher's recipe, snapshot, budget, all code that computes."""
+    recipe = origin.recipe.model_dump(mode="json")
+    return key_of("search", recipe, origin.prepared.done.key, wish, seed, catalog.code_digest())
 
 
 def _teacher(session: SearchSession) -> tuple[Done, Done]:

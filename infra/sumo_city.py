@@ -34,7 +34,8 @@ def write_network(town: Town, folder: Path) -> Path:
     for street, (pair, is_major) in enumerate(zip(town.streets, town.is_major, strict=True)):
         lanes, kmh, priority = (2, MAJOR_KMH, 3) if is_major else (1, MINOR_KMH, 1)
         edges += [
-            f'<edge id="{street * 2 + way}" from="{a}" to="{b}" numLanes="{lanes}" speed="{kmh / 3.6:.3f}" priority="{priority}"/>'
+            f'<edge id="{street * 2 + way}" from="{a}" to="{b}" numLanes="{lanes}" speed="{kmh / 3.6:.3f}" '
+            f'priority="{priority}"/>'
             for way, (a, b) in enumerate((pair, pair[::-1]))
         ]
     options = []
@@ -105,9 +106,8 @@ def _roads(number: int, town: Town) -> pl.DataFrame:
     """The middle line of every street."""
     ends = np.round(town.junctions_m[town.streets] * 10).astype(np.int32)  # [S, 2, 2]
     columns = {"x1_dm": ends[:, 0, 0], "y1_dm": ends[:, 0, 1], "x2_dm": ends[:, 1, 0], "y2_dm": ends[:, 1, 1]}
-    return pl.DataFrame({
-        "town": np.full(len(ends), number, np.int32), **columns, "num_lanes": np.where(town.is_major, 4, 2).astype(np.int32)
-    })  # fmt: skip
+    num_lanes = np.where(town.is_major, 4, 2).astype(np.int32)
+    return pl.DataFrame({"town": np.full(len(ends), number, np.int32), **columns, "num_lanes": num_lanes})
 
 
 def simulate_town(scenario: CityScenario, number: int, work_folder: Path) -> Path:
@@ -124,8 +124,8 @@ def simulate_town(scenario: CityScenario, number: int, work_folder: Path) -> Pat
             "--route-files", str(_write_trips(scenario, number, town, folder)),
             "--fcd-output", str(seconds), "--fcd-output.attributes", "x,y,angle", "--fcd-output.skip-empty",
             "--end", str(scenario.minutes * 60), "--seed", str(scenario.seed * 1000 + number),
-            "--time-to-teleport", "240", "--lanechange.duration", "3", "--ignore-route-errors", "--no-step-log", "--no-warnings",
-            "--xml-validation", "never",
+            "--time-to-teleport", "240", "--lanechange.duration", "3", "--ignore-route-errors",
+            "--no-step-log", "--no-warnings", "--xml-validation", "never",
         )  # fmt: skip
         finished = folder / "part.parquet"
         _drives(scenario, number, _read_seconds(seconds)).write_parquet(finished)

@@ -38,6 +38,16 @@ class CityScenario:
     longest_drive_s: int = 300
     cadence_s: int = 2  # between the fixes
 
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "num_towns": 1, "blocks": 4, "drives_per_town": 1, "cadence_s": 1, "least_drive_s": 1}
+        for name, low in least.items():
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < low:
+                raise ValueError(
+                    f"city scenario: {name}: expected a whole number from {low}, got {getattr(self, name)}"
+                )
+        if self.minutes * 60 <= self.warm_up_minutes * 60 + self.longest_drive_s:
+            raise ValueError(f"city scenario: minutes: expected time for a whole drive, got {self.minutes}")
+
     def stream(self, town: int, topic: str) -> np.random.Generator:
         """The random numbers of one town and topic."""
         return np.random.default_rng([self.seed, town, int.from_bytes(topic.encode()[:8], "big")])
@@ -75,9 +85,9 @@ def town_of(scenario: CityScenario, town: int) -> Town:
     angle = random.uniform(0, np.pi / 2)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     number = (column * side + row).astype(np.int64)
-    streets = np.concatenate([
-        np.stack([number[:-1].ravel(), number[1:].ravel()], 1), np.stack([number[:, :-1].ravel(), number[:, 1:].ravel()], 1)
-    ])  # fmt: skip
+    across = np.stack([number[:-1].ravel(), number[1:].ravel()], 1)
+    upward = np.stack([number[:, :-1].ravel(), number[:, 1:].ravel()], 1)
+    streets = np.concatenate([across, upward])
     is_major = (_line(streets, side) % 3) == random.integers(3)
     streets, is_major = _thin_out(streets, is_major, side * side, scenario.closed_share, random)
     degree = np.bincount(streets.ravel(), minlength=side * side)

@@ -25,18 +25,17 @@ SATURATION_VPH, YIELDING_VPH = 2 * 1700.0, 1000.0  # two lanes straight on; left
 START_LOSS_S, CYCLE_S = 1.0, (20.0, 120.0)
 MAX_GREEN_S = 50
 ACTUATED = '<param key="max-gap" value="2.0"/>'
+DELAY_BASED = '<param key="detectorRange" value="60"/>'
 CONTROLLERS = ("webster", "actuated", "delay_based", "max_pressure")
 
 
 def controller(name: str, level: str) -> dict[str, Any]:
     """What `infra.sumo_signals.episode` is given for a controller of `CONTROLLERS`. Raises KeyError for another."""
-    made = {
-        "webster": lambda: {"programs": program("static", webster_greens_s(level))},
-        "actuated": lambda: {"programs": program("actuated", params=ACTUATED)},
-        "delay_based": lambda: {"programs": program("delay_based")},
-        "max_pressure": lambda: {"policy": max_pressure},
-    }
-    return made[name]()
+    if name == "max_pressure":
+        return {"policy": max_pressure}
+    if name == "webster":
+        return {"programs": program("static", webster_greens_s(level))}
+    return {"programs": program(name, params={"actuated": ACTUATED, "delay_based": DELAY_BASED}[name])}
 
 
 def program(
@@ -79,4 +78,5 @@ def webster_greens_s(level: str) -> NDArray[np.float64]:
     lost_s = len(TWO_PHASES) * (YELLOW_S + START_LOSS_S)
     cycle_s = np.clip((1.5 * lost_s + 5) / (1 - total), *CYCLE_S).max()
     green_s = cycle_s - len(TWO_PHASES) * YELLOW_S
-    return np.maximum(green_s * critical / critical.sum(axis=1, keepdims=True), MIN_GREEN_S)
+    greens_s: NDArray[np.float64] = green_s * critical / critical.sum(axis=1, keepdims=True)
+    return np.maximum(greens_s, float(MIN_GREEN_S))

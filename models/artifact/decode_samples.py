@@ -1,7 +1,7 @@
 """Decodes a table of samples: a row a sample, a column for each named entry of the inputs.
 
-Columns come in any order. A table is answered by a list, even where it has one row. An empty cell is a missing value, and so is every cell of an
-absent column, where the contract lets that input miss.
+Columns come in any order. A table is answered by a list, even where it has one row. An empty cell is a missing value,
+and so is every cell of an absent column, where the contract lets that input miss.
 """
 
 from typing import Any

@@ -22,6 +22,7 @@ from models.data.series import NODE, ROW, TIME, RawSeries
 from models.data.tables import Table, read_table
 
 DEFAULT_START = "2000-01-01T00:00"
+NUM_TRAIN_STEPS, EPOCHS = 700, (8, 32)  # steps of optimisation that a network is given, in batches of 64 windows
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "t", "date_time")
 KNOWN_UNITS: dict[str, tuple[str, float | None]] = {  # the channel's usual name, the most that is possible
     "km/h": ("speed_kmh", 300),
@@ -201,6 +202,16 @@ def _matrix(table: Table, columns: range) -> tuple[NDArray[np.float64], list[Fin
     return values, capped(findings)
 
 
+def _training(num_steps: int) -> dict[str, int]:
+    """How long networks are trained on a series of so many steps: epochs enough for `NUM_TRAIN_STEPS`, within bounds.
+
+    A week at 5 minutes is 22 batches, so that the usual 8 epochs would end long before the network has learned it.
+    """
+    num_batches = max(1, round(0.7 * num_steps / 64))
+    epochs = min(max(round(NUM_TRAIN_STEPS / num_batches), EPOCHS[0]), EPOCHS[1])
+    return {"train.num_epochs": epochs, "train.patience": epochs, "distil.num_epochs": epochs}
+
+
 def _checked(raw: RawSeries, channels: tuple[Channel, ...], about: Description) -> tuple[RawSeries, DatasetCard]:
     """The raw data with all warnings of its check, and its card, with what was measured."""
     contract = Contract(
@@ -228,5 +239,6 @@ def _checked(raw: RawSeries, channels: tuple[Channel, ...], about: Description) 
         num_nodes=len(series.nodes),
         missing_share=round(series.missing_share, 6),
         contract=contract,
+        recipe=_training(len(series.time)),
     )
     return replace(raw, findings=series.findings), card

@@ -69,10 +69,9 @@ def split_images(
     The last `num_test` images, where there are any, are the test split as they lie, whatever the plan's shares; those
     before them are shared out between train and val. Raises BadDataError when a class is too small for every split.
     """
-    parts = shares(plan)
-    names, num_free = SPLITS, len(labels) - num_test
-    if num_test:
-        parts, names = (parts[0] / (parts[0] + parts[1]), parts[1] / (parts[0] + parts[1])), SPLITS[:2]
+    names: tuple[str, ...] = SPLITS[:2] if num_test else SPLITS
+    free = shares(plan)[: len(names)]
+    parts, num_free = [share / sum(free) for share in free], len(labels) - num_test
     rng = np.random.default_rng(seed)
     chosen: dict[str, list[NDArray[np.int64]]] = {name: [] for name in names}
     for label in np.unique(labels):

@@ -87,6 +87,7 @@ def read(folder: Path) -> RawExamples:
     The origin of each is what the Kalman filter says, rounded to a cell. Raises BadDataError for drives or roads that
     cannot be read.
     """
+    refuse([*_unreadable(folder / DRIVES), *_unreadable(folder / ROADS)], "city_drives")
     drives, roads = pl.read_parquet(folder / DRIVES), pl.read_parquet(folder / ROADS)
     refuse([*_columns(drives, DRIVES, DRIVE_COLUMNS), *_columns(roads, ROADS, ROAD_COLUMNS)], "city_drives")
     refuse([*_bad_roads(roads), *_bad_drives(drives, roads)], "city_drives")
@@ -116,6 +117,15 @@ def read(folder: Path) -> RawExamples:
             "time_s": drives["time_s"].to_numpy()[last].astype(np.int64),
         },
     )
+
+
+def _unreadable(path: Path) -> list[Finding]:
+    """A file that is not there, or is no whole Parquet file: those begin and end with the same four letters."""
+    if not path.is_file():
+        return [Finding("all", path.name, "a Parquet file", "no such file")]
+    content = path.read_bytes()
+    is_whole = len(content) > 12 and content[:4] == content[-4:] == b"PAR1"
+    return [] if is_whole else [Finding("all", path.name, "a Parquet file", f"{len(content)} bytes of something else")]
 
 
 def _columns(frame: pl.DataFrame, file: str, names: tuple[str, ...]) -> list[Finding]:

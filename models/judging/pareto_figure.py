@@ -1,6 +1,6 @@
 """Draws the Pareto front: error against bytes, error against latency, with the teacher and the budget."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +42,8 @@ def pareto_figure(
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
-    for panel, text in zip(
-        panels, (lambda value, _: bytes_text(round(value)), lambda value, _: f"{value:.3g}"), strict=True
-    ):
-        low, high = panel.get_xlim()
-        panel.xaxis.set_major_formatter(text)
-        panel.xaxis.set_minor_formatter(text if high < 8 * low else lambda *_: "")
+    _label(panels[0], lambda value, _: bytes_text(round(value)))
+    _label(panels[1], lambda value, _: f"{value:.3g}")
     panels[0].set_xlabel("size of model.onnx")
     panels[1].set_xlabel("median latency of one request, ms (dashed: budget)")
     panels[0].set_ylabel(f"{judged_name} on validation, {'%' if scale == 100 else unit}".rstrip(", "))
@@ -57,6 +53,13 @@ def pareto_figure(
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, metadata={"Software": None})
     return target
+
+
+def _label(panel: Any, text: Callable[[float, Any], str]) -> None:
+    """Between the powers of ten too, where there are few of them."""
+    low, high = panel.get_xlim()
+    panel.xaxis.set_major_formatter(text)
+    panel.xaxis.set_minor_formatter(text if high < 8 * low else lambda *_: "")
 
 
 def _scatter(
@@ -82,10 +85,12 @@ def _scatter(
     )
     steps = sorted((getattr(p, field), scale * p.error) for p in points if p.name in front)
     lowest: list[tuple[float, float]] = []
-    for x, y in steps:  # the staircase of this panel alone
-        if not lowest or y < lowest[-1][1]:
-            lowest.append((x, y))
-    panel.step([x for x, _ in lowest], [y for _, y in lowest], where="post", color=OTHER, linewidth=1, alpha=0.6)
+    for step in steps:  # the staircase of this panel alone
+        if not lowest or step[1] < lowest[-1][1]:
+            lowest.append(step)
+    panel.step(
+        [cost for cost, _ in lowest], [error for _, error in lowest], where="post", color=OTHER, linewidth=1, alpha=0.6
+    )
 
 
 def _zoom(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.data.shape import ForecastShape
 
 NUM_WAVES = 8  # of 24 h, 12 h, …, 3 h
-WEEKDAY_DROP = 0.5
+WEEKDAY_DROP = 0.15
 
 
 class Identities(nn.Module):
@@ -28,7 +28,9 @@ class Identities(nn.Module):
         waves = torch.cat([torch.sin(2 * torch.pi * angle), torch.cos(2 * torch.pi * angle)], dim=1)
         self.register_buffer("waves", waves, persistent=False)  # [slots, 2 waves]
         self.slot = nn.Linear(2 * NUM_WAVES, slot_width)
+        self.own_slot = nn.Embedding(shape.slots_per_day, slot_width)
         self.weekday = nn.Embedding(7, weekday_width)
+        nn.init.zeros_(self.own_slot.weight)
         nn.init.zeros_(self.weekday.weight)
 
     @property
@@ -42,9 +44,10 @@ class Identities(nn.Module):
         weekday = self.weekday(clock[:, 1])  # [B, W]
         if self.training:
             weekday = weekday * (torch.rand_like(weekday[:, :1]) >= WEEKDAY_DROP)
+        slot = self.slot(self.waves[clock[:, 0]]) + self.own_slot(clock[:, 0])  # [B, W]
         told = [
             self.node.weight.expand(num_batch, -1, -1),
-            self.slot(self.waves[clock[:, 0]]).unsqueeze(1).expand(-1, num_nodes, -1),
+            slot.unsqueeze(1).expand(-1, num_nodes, -1),
             weekday.unsqueeze(1).expand(-1, num_nodes, -1),
         ]
         return torch.cat(told, dim=2)

@@ -5,6 +5,7 @@ physical units and nobody can serve it with another scaler.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -65,10 +66,12 @@ class Scaled(nn.Module):
         return (target - self.target_mean) / self.target_std * target_mask
 
 
+HUBER_FROM = 0.5  # errors above this many standard deviations count by their size, smaller ones by their square
+
 ELEMENT_LOSSES: dict[str, Callable[..., Tensor]] = {
     "mae": functional.l1_loss,
     "mse": functional.mse_loss,
-    "huber": functional.smooth_l1_loss,
+    "huber": partial(functional.smooth_l1_loss, beta=HUBER_FROM),
 }
 
 

@@ -115,8 +115,9 @@ def _fit_shape(network: nn.Module, name: str, tensor: Tensor) -> None:
         return
     empty = torch.empty(tensor.shape, dtype=current.dtype, device=current.device)
     setattr(module, leaf, nn.Parameter(empty) if isinstance(current, nn.Parameter) else empty)
-    if isinstance(module, nn.LSTM) and leaf == "weight_ih_l0":
-        module.hidden_size, module.input_size = tensor.shape[0] // 4, tensor.shape[1]
+    if isinstance(module, nn.LSTM | nn.GRU) and leaf == "weight_ih_l0":
+        num_gates = 4 if isinstance(module, nn.LSTM) else 3
+        module.hidden_size, module.input_size = tensor.shape[0] // num_gates, tensor.shape[1]
     elif leaf == "weight":
         for attribute, size in zip(WIDTHS.get(type(module), ()), tensor.shape, strict=False):
             setattr(module, str(attribute), size)

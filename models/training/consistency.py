@@ -31,4 +31,5 @@ class Consistency(nn.Module):
         sureness, answer = mild.detach().softmax(dim=1).max(dim=1)
         each = functional.cross_entropy(strong, answer, reduction="none")
         own = (each * (sureness >= SURE)).mean()
-        return self.hard.loss(mild, batch.target, batch.target_mask) + self.weight * own
+        loss: Tensor = self.hard.loss(mild, batch.target, batch.target_mask) + self.weight * own
+        return loss

@@ -1,7 +1,9 @@
 """The words of a budget."""
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from flows.options import UsageError
 from flows.search_options import parse_budget, parse_seconds, parse_share
 from models.judging.pareto import Budget
@@ -42,6 +44,20 @@ def test_bounds_are_read_with_their_units(text: str, expected: dict[str, float])
 def test_what_is_no_bound_is_refused_with_what_was_expected(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_budget(text, "2%")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--trials", "3"], "--trials: for a search, which needs --budget"),
+        (["--budget", "latency=1"], "expected one of latency_ms"),
+        (["--budget", "bytes=1kB", "--max-loss", "lots"], "--max-loss lots: expected a number"),
+    ],
+)
+def test_the_command_refuses_what_it_cannot_honour(words: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["compress", "freeway", *words])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)
 
 
 def test_shares_and_times() -> None:

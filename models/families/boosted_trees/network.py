@@ -74,7 +74,7 @@ class BoostedTrees(nn.Module):
         beside = target[..., -1][:, self.neighbours] - last  # [B, N, M]
         calendar = torch.stack([clock[:, 0], (clock[:, 1] >= 5).long()], dim=1).to(x).unsqueeze(1)
         calendar = calendar.expand(-1, last.shape[1], -1)
-        node = torch.arange(last.shape[1], device=x.device).to(x)[:, None].expand(len(x), -1, -1)
+        node = torch.arange(last.shape[1], device=x.device).to(x)[:, None].expand(x.shape[0], -1, -1)
         return torch.cat([last, lags, beside, x[:, -1, :, 1:], mask[:, -1, :, :1], calendar, node], dim=2)
 
     def _walk(self, rows: Tensor) -> Tensor:

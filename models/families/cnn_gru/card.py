@@ -24,6 +24,6 @@ CARD = FamilyCard(
     network="models.families.cnn_gru.network:CnnGru",
     config=CnnGruConfig,
     student=CnnGruConfig(width=24, num_filters=12),
-    recipe={"train.num_epochs": 16, "train.batch_size": 64, "train.loss": "huber", "distil.num_epochs": 16},
+    recipe={"train.num_epochs": 12, "train.batch_size": 64, "train.loss": "huber", "distil.num_epochs": 12},
     search={"width": (16, 24, 48), "num_filters": (8, 12, 24), "num_convolutions": (1, 2)},
 )

@@ -71,6 +71,19 @@ class CnnGru(nn.Module):
         step_m = mean_m + 10 * self.rest(hidden)
         return here + (step_m[:, :, None] * axes).sum(1), hidden
 
+    def prunable(self) -> dict[str, list[tuple[str, int, int]]]:
+        """Groups of units, as `models.compression.pruning` reads them: units of the GRU, and filters."""
+        width = self.recurrent.hidden_size
+        units = [("told.weight", 1, 0), ("place.weight", 1, 0), ("rest.weight", 1, 0), ("recurrent.weight_hh_l0", 1, 0)]
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            units += [(f"recurrent.{kind}_l0", 0, gate * width) for gate in range(3)]
+        filters = [("first.weight", 0, 0), ("first.bias", 0, 0), ("told.weight", 0, 0), ("told.bias", 0, 0)]
+        for layer in range(len(self.further)):  # each adds to what it reads, so all share their filters
+            path = f"further.{layer}"
+            filters += [(f"{path}.weight", 0, 0), (f"{path}.bias", 0, 0), (f"{path}.weight", 1, 0)]
+        filters += [("weight.weight", 1, 0), ("rest.weight", 1, width)]
+        return {"recurrent": units, "filters": filters}
+
     def look(self, patch: Tensor, track_m: Tensor, offsets_m: Tensor) -> Tensor:
         """The map where each step [B, T, 2] would be if the car were at each offset [B, K, 2]: [B, T, K]."""
         grid = (track_m[:, :, None] + offsets_m[:, None]) * (2 / self.patch_m)  # x east, y north, -1 to 1

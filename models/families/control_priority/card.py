@@ -4,7 +4,25 @@ from pydantic import Field
 
 from models.catalog import FamilyCard, FamilyConfig
 
-START = (1.0, 0.7, 0.4, 0.2, 0.1, 0.0, 0.5, 0.25, 0.3, 0.0, 0.0, 0.0, 5.0, 2.0, 0.35, 0.0, 0.5)
+START = (
+    1.41,
+    1.125,
+    -0.147,
+    0.17,
+    -0.155,
+    -0.032,
+    0.633,
+    0.237,
+    0.282,
+    -0.01,
+    0.003,
+    0.075,
+    4.228,
+    2.056,
+    0.333,
+    0.41,
+    0.579,
+)
 
 
 class PriorityConfig(FamilyConfig):

@@ -25,11 +25,11 @@ CARD = FamilyCard(
     config=RouteMlpConfig,
     student=RouteMlpConfig(width=32, edge_width=6, weekday_width=2, mixing_heads=1, mixing_rank=8, dropout=0.0),
     recipe={
-        "train.num_epochs": 40,
+        "train.num_epochs": 20,
         "train.batch_size": 16,
         "train.learning_rate": 2e-3,
-        "train.patience": 12,
-        "distil.num_epochs": 40,
+        "train.patience": 8,
+        "distil.num_epochs": 20,
     },
     search={"width": (16, 32, 64), "edge_width": (4, 8), "mixing_heads": (0, 1, 2)},
 )

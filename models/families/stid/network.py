@@ -85,7 +85,7 @@ class Stid(nn.Module):
         """Groups of units, as `models.compression.pruning` reads them: the stream's four parts, then each layer."""
         groups = {"past": [("past.weight", 0, 0), ("past.bias", 0, 0)]}
         groups |= {name: [(f"told.{name}.weight", 1, 0)] for name in ("node", "weekday")}
-        groups["slot"] = [("told.slot.weight", 0, 0), ("told.slot.bias", 0, 0)]
+        groups["slot"] = [("told.slot.weight", 0, 0), ("told.slot.bias", 0, 0), ("told.own_slot.weight", 1, 0)]
         told = self.told
         widths = {"past": self.past.out_features, "node": told.node.embedding_dim, "slot": told.slot.out_features}
         widths["weekday"], offset = told.weekday.embedding_dim, 0
