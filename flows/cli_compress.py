@@ -71,7 +71,7 @@ def _search(
     from flows.search_options import parse_budget, parse_seconds
 
     wish = asdict(parse_budget(*bounds))
-    limits = {**limits, "timeout_s": parse_seconds(limits.pop("timeout"), "--timeout")}
+    limits["timeout_s"] = parse_seconds(limits.pop("timeout"), "--timeout")
     chosen = parse_settings(settings)
     begin_flow(f"{name}: search under {bounds[0]}, loss at most {bounds[1]}")
     from flows.search import compression_search

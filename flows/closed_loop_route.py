@@ -1,4 +1,4 @@
-"""Routes in closed loop: trips that works lie in the way of, planned by each method and driven in SUMO.
+"""Routes in closed loop: trips that works concern, planned by each method and driven.
 
 The map is that of the data set, the days are none of its: another demand, other works. All methods answer the same
 questions at the same times and their cars share the streets, so one simulation gives the rows of all of them.
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import infra
 from flows.closed_loop import Plan, Run
@@ -90,7 +91,7 @@ def parcel_planner(parcel: Path, digest: str) -> "Planner":
     graph, slot_s = open_network(manifest.network), manifest.cadence_min * 60
 
     def plan_ways(seen: Seen, questions: Sequence[Question]) -> list[tuple[str, ...]]:
-        inputs = {
+        inputs: dict[str, NDArray[Any]] = {
             "recent": seen.reported_s[None], "works": seen.works[None], "slot": seen.clock[None, :1],
             "weekday": seen.clock[None, 1:],
         }  # fmt: skip

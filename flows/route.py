@@ -1,4 +1,4 @@
-"""Asks what is live for ways over its road network: a running service, or the parcel opened here."""
+"""Asks what is live for ways over its road network: a service, or the parcel here."""
 
 import json
 from collections.abc import Mapping

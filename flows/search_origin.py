@@ -14,7 +14,7 @@ from flows.workshop import Workshop
 from infra.refs import DataRef
 from models import catalog
 from models.catalog import UnknownNameError
-from models.recipe import Recipe
+from models.recipe import JudgeRecipe, Recipe
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def find_origin(shop: Workshop, name: str, data: str | None, settings: Mapping[s
             f"e.g. roadworthy compress {_recipe_of(shop, name).name} --data {_recipe_of(shop, name).data.name}"
         )
     record = _registered(shop, name)
-    return Origin(Recipe.model_validate(record["recipe"]), prepared_from(shop, DataRef.model_validate(record["data"])))
+    return Origin(_recipe_of(shop, name), prepared_from(shop, DataRef.model_validate(record["data"])))
 
 
 def _registered(shop: Workshop, product: str) -> dict[str, Any]:
@@ -54,4 +54,7 @@ def _registered(shop: Workshop, product: str) -> dict[str, Any]:
 
 
 def _recipe_of(shop: Workshop, product: str) -> Recipe:
-    return Recipe.model_validate(_registered(shop, product)["recipe"])
+    """The live version's own; its bounds on cost make way for those of the search."""
+    recipe = Recipe.model_validate(_registered(shop, product)["recipe"])
+    bounds = {name: JudgeRecipe.model_fields[name].default for name in ("max_bytes", "max_latency_ms")}
+    return recipe.model_copy(update={"judge": recipe.judge.model_copy(update=bounds)})

@@ -80,14 +80,19 @@ def point_session(shop: Workshop, recipe: Recipe, data: DataRef, point: Point) -
 
 def tried(session: Session, point: Point) -> Tried:
     """Everything about one point."""
-    before = sum(session.seconds().values())
     packed = pack_point(session, point)
     judged = judge_packed(session, point.name, packed)
     return Tried(
         point=point, digest=packed.notes["digest"], parcel=packed.key, fitted=session.steps[f"fit {point.name}"].key,
         judged=judged.key, num_parameters=packed.notes["num_parameters"],
-        figures=Figures.model_validate(judged.notes), seconds=round(sum(session.seconds().values()) - before, 3),
+        figures=Figures.model_validate(judged.notes), seconds=_seconds(session),
     )  # fmt: skip
+
+
+def _seconds(session: Session) -> float:
+    """Of the steps that were computed for it; a step is known by more than one name."""
+    fresh = {done.key: done.seconds for done in session.steps.values() if not done.was_cached}
+    return round(sum(fresh.values()), 3)
 
 
 def judge_packed(session: Session, name: str, packed: Done) -> Done:

@@ -2,7 +2,8 @@
 
 import time
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -17,6 +18,7 @@ from models.compression.space import Point, Space
 from models.judging import pareto
 from models.judging.pareto import Budget
 from models.judging.record import CandidateReport
+from models.recipe import Recipe
 
 POLL_S = 0.5
 
@@ -48,7 +50,9 @@ def run_trials(session: Session, space: Space, budget: Budget, limits: Limits, r
     report: the teacher's on validation, against which losses are counted
     """
     recipe, began = session.recipe, time.monotonic()
-    base = key_of("study", recipe.model_dump(mode="json"), session.prepared.done.key, catalog.code_digest())
+    base = key_of(
+        "study", teacher_part(recipe), asdict(space) | {"start": ""}, session.prepared.done.key, catalog.code_digest()
+    )
     folder = session.shop.home / "work" / "search"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -58,12 +62,12 @@ def run_trials(session: Session, space: Space, budget: Budget, limits: Limits, r
 
     lock = FileLock(folder / f"{base}.lock", timeout=0)
     try:
-        lock.acquire()
+        held = lock.acquire()
     except Timeout as error:
         raise UsageError(
             f"{recipe.name} on {recipe.data.name}: another process searches it now; wait for it"
         ) from error
-    with lock:
+    with held:
         name = key_of(budget.model_dump(), limits.seed)
         study = Study(folder / f"{base}.journal", name, space, limits.seed, constraints)
         missing = min(limits.num_trials - study.num_own, limits.num_jobs)
@@ -81,6 +85,18 @@ def run_trials(session: Session, space: Space, budget: Budget, limits: Limits, r
         num_reused = len(tried) + len(failed) - study.num_own
         session.watch("trials", 1.0, f"{len(tried)} points tried, {len(failed)} could not be")
         return Trials(tried, failed, num_reused, round(time.monotonic() - began, 3))
+
+
+def teacher_part(recipe: Recipe) -> dict[str, Any]:
+    """What every point of a teacher shares, whatever was searched or chosen for it before."""
+    judge = {"max_bytes", "max_latency_ms", "tolerance"}
+    left_out = {
+        "student": True,
+        "prune": {"enabled", "share", "method"},
+        "quantise": {"enabled", "method"},
+        "judge": judge,
+    }
+    return recipe.model_dump(mode="json", exclude=left_out)
 
 
 def _work(session: Session, study: Study, pool: Pool, limits: Limits, deadline: float) -> bool:

@@ -145,6 +145,7 @@ def _train(session: Session, variant: Variant, origin: str, folder: Path, run_id
 
     from models.compression.pruning import make_permanent, prune_network
     from models.training.checkpoint import read_history, write_weights
+    from models.training.consistency import Consistency
     from models.training.loop import train
     from models.training.objective import TaskLoss
 
@@ -154,7 +155,7 @@ def _train(session: Session, variant: Variant, origin: str, folder: Path, run_id
     scaler = snapshot.manifest.scaler
     network = _build(session, variant)
     task_loss = TaskLoss(recipe.task, variant.train.loss, scaler)
-    objective: nn.Module = task_loss
+    objective: nn.Module = Consistency(task_loss) if variant.train.unlabelled == "consistency" else task_loss
     if variant.role == "pruned":
         network = load(session, _named(recipe, origin))
         prune_network(network, recipe.prune)

@@ -70,7 +70,7 @@ def read_sensors(
 ) -> Readings:
     """The readings along one way: `true_m` [n, 2], heading [n] and metres driven since the last fix [n]."""
     num = len(true_m)
-    times_s = np.arange(num) * cadence_s
+    times_s = np.asarray(np.arange(num) * cadence_s, np.float64)
     keep = np.exp(-cadence_s / sensors.lasting_s)
     shocks = random.normal(0, 1, (num, 2)) * sensors.lasting_m
     lasting = np.empty((num, 2))

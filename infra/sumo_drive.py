@@ -1,4 +1,4 @@
-"""Drives routes through the simulated city as it is on one day, so that whoever planned them can be judged by it.
+"""Drives planned routes through the simulated city, so that planners can be judged.
 
 Every five minutes each planner is told what floating cars reported up to then and which works are announced, as a
 routing service would be, and answers the same questions. The cars that it sends drive in the same traffic side by side:
@@ -111,7 +111,7 @@ def questions(scenario: WorksScenario, day: int, slot: int, number: int) -> tupl
     random = scenario.stream(day, f"questions {slot}")
     begin_s, names = slot * SLOT_S, list(scenario.city.places)
     closed = {one.street for one in works(scenario, day) if one.start_s < begin_s + REACH_S and begin_s < one.end_s}
-    graph, found = scenario.city.graph(scenario.city.free_flow_s()), []
+    graph, found = scenario.city.graph(scenario.city.free_flow_s()), list[Question]()
     for _ in range(200 if closed else 0):
         source, target = (names[index] for index in random.choice(len(names), 2, replace=False))
         path = nx.dijkstra_path(graph, source, target, weight="time_s")

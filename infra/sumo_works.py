@@ -1,4 +1,4 @@
-"""Simulated traffic of a city with road works, microscopic and seeded, through SUMO (the extra `sim`).
+"""Simulated traffic of a city with road works, through SUMO (the extra `sim`).
 
 A day is a process and a part file of its own, put in place by a rename: a kill loses the days under way and a rerun
 goes on behind them. Simulated time counts from the beginning of the warm-up.
@@ -190,7 +190,9 @@ def generate(settings: Mapping[str, Any], folder: Path, num_processes: int = 1) 
 
 def scenario_of(settings: Mapping[str, Any]) -> WorksScenario:
     """The scenario with these settings, as JSON has them."""
-    given = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()
+    }
     return WorksScenario(**{name: value for name, value in given.items() if name != "kind"})
 
 

@@ -1,4 +1,4 @@
-"""Draws what happens in the simulated city with road works from one seed: map, daily demand, works.
+"""Draws a simulated city with road works from one seed: map, daily demand, works.
 
 Pure and deterministic: every day draws from streams of its own (seed, day, topic), so that a day looks the same whether
 it is generated alone, after a kill, or driven again by the closed-loop judge. `infra.sumo_works` makes traffic of it.

@@ -50,6 +50,9 @@ class TrainRecipe(Frozen):
     augment: Literal["none", "light", "strong"] = Field(
         "none", description="classify: images changed at random in training"
     )
+    unlabelled: Literal["ignore", "consistency"] = Field(
+        "ignore", description="classify: whether images without a label teach, as in FixMatch 2020"
+    )
     seed: int = 7
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -69,8 +72,9 @@ class DistilRecipe(Frozen):
 
 
 def student_recipe(train: TrainRecipe, distil: DistilRecipe) -> TrainRecipe:
-    """How students are trained, the hard-label one and the distilled one alike."""
-    return train.model_copy(update={"num_epochs": distil.num_epochs, "learning_rate": distil.learning_rate})
+    """How students are trained, the hard-label one and the distilled one alike; of unlabelled data a teacher tells."""
+    own = {"num_epochs": distil.num_epochs, "learning_rate": distil.learning_rate, "unlabelled": "ignore"}
+    return train.model_copy(update=own)
 
 
 class PruneRecipe(Frozen):
@@ -208,6 +212,8 @@ def _check_fit(recipe: Recipe) -> None:
     """Refuse settings that are of no meaning for the recipe's task: nothing is skipped silently."""
     if recipe.train.augment != "none" and recipe.task != "classify":
         raise RecipeError(f"train.augment={recipe.train.augment}: for images alone, the task is {recipe.task}")
+    if recipe.train.unlabelled != "ignore" and recipe.task != "classify":
+        raise RecipeError(f"train.unlabelled={recipe.train.unlabelled}: for images alone, the task is {recipe.task}")
     if recipe.improve.num_generations and recipe.task != "control":
         raise RecipeError(f"improve.num_generations: policies alone are improved by driving, the task is {recipe.task}")
     if recipe.evaluate.protocol != "default" and recipe.task != "forecast":

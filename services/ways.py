@@ -5,7 +5,7 @@ over them by `models.artifact.routing`, which is only imported where somebody as
 """
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -90,7 +90,10 @@ def _ways(
         found = routing.ways(_GRAPHS[served], edge_times_s, slot_s, *places, depart_s, question.alternatives)
     except routing.RoutingError as error:
         raise _no_way(error, question) from error
-    return [asdict(way) for way in found]
+    rounded = (
+        replace(way, travel_time_s=round(way.travel_time_s, 3), length_m=round(way.length_m, 3)) for way in found
+    )
+    return [asdict(way) for way in rounded]
 
 
 def _depart_s(manifest: Manifest, request: Request, depart: str | None) -> float:

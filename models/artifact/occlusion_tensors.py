@@ -65,8 +65,9 @@ def tensor_plan(manifest: Manifest, inputs: Mapping[str, NDArray[Any]], fill: Fi
         hidden += found
         left_out += [] if found else [spec.name]
     if not 1 <= len(hidden) <= MAX_LABELS:
-        expected = f"inputs that may miss or have a training mean, of at most {MAX_LABELS} labels"
-        raise InputError("not explained by occlusion", "query, fill", expected, f"{len(hidden)} of such labels")
+        expected = f"inputs that may miss, or have a mean of the training split; at most {MAX_LABELS} labels"
+        got = f"{len(hidden)} labels" if hidden else f"{', '.join(left_out)}: neither"
+        raise InputError("not explained by occlusion", "query, fill", expected, got)
     return TensorPlan({name: array[:1] for name, array in inputs.items()}, tuple(hidden), tuple(left_out))
 
 

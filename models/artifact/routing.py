@@ -1,4 +1,4 @@
-"""The quickest way over a road network whose travel times change while one drives, and its alternatives.
+"""The quickest way over a road network whose travel times change, and alternatives.
 
 The search is networkx's Dijkstra; a street costs what it costs when one gets there (Cooke and Halsey, The shortest
 route through a network with time-dependent internodal transit times, 1966). Between the middles of two slots travel
@@ -195,4 +195,4 @@ def _differs(graph: "nx.MultiDiGraph[str]", way: Way, others: Sequence[Way]) -> 
         edge: graph.edges[*pair, edge]["length_m"] for pair, edge in zip(pairwise(way.nodes), way.edges, strict=True)
     }
     shared = (sum(lengths[edge] for edge in set(way.edges) & set(other.edges)) for other in others)
-    return max(shared) <= MAX_SHARED * way.length_m
+    return bool(max(shared) <= MAX_SHARED * way.length_m)

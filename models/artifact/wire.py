@@ -106,9 +106,9 @@ def build_request(x: NDArray[np.float32], mask: NDArray[np.float32] | None = Non
 
 
 def numbers(predictions: Any) -> NDArray[np.float64]:
-    """Every number of an answer's `predictions`, in order; of a classification its probabilities."""
+    """Every number of an answer's `predictions`, in order; of a choice its probabilities, by name as in a file."""
     if isinstance(predictions, dict):
-        return np.array(list(predictions["probabilities"].values()), np.float64)
+        return np.array([share for _, share in sorted(predictions["probabilities"].items())], np.float64)
     if isinstance(predictions, list):
         return np.concatenate([numbers(item) for item in predictions]) if predictions else np.zeros(0)
     return np.array([predictions], np.float64)

@@ -123,7 +123,10 @@ class Space:
             (middle, "distilled", 0.0, "int8_static"),
             (middle, "distilled", 0.0, "fp16"),
             (named, "distilled", 0.0, "fp16"),
+            (named, "distilled", 0.2, "fp16"),
+            (named, "distilled", 0.2, "int8_dynamic"),
             (named, "distilled", 0.4, "int8_static"),
+            (named, "distilled", 0.4, "fp16"),
             (named, "hard", 0.0, "int8_static"),
             (smallest, "distilled", 0.0, "int8_static"),
             (middle, "hard", 0.0, "fp16"),
@@ -153,7 +156,8 @@ def space_of(card: FamilyCard, recipe: Recipe) -> Space:
     wished = {name: _plain(values) for name, values in card.search.items()} or _scaled(start)
     values = {name: _ordered({*map(_key, values), _key(start[name])}) for name, values in wished.items()}
     can_shrink = hasattr(card.load(), "prunable")
-    return Space(values, start, SHARES if can_shrink else (0.0,))
+    shares = tuple(sorted({*SHARES, recipe.prune.share})) if can_shrink else (0.0,)
+    return Space(values, start, shares)
 
 
 def _scaled(start: Mapping[str, Any]) -> dict[str, list[Any]]:

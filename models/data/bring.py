@@ -22,7 +22,7 @@ from models.data.series import NODE, ROW, TIME, RawSeries
 from models.data.tables import Table, read_table
 
 DEFAULT_START = "2000-01-01T00:00"
-NUM_TRAIN_STEPS, EPOCHS = 700, (8, 32)  # steps of optimisation that a network is given, in batches of 64 windows
+NUM_TRAIN_STEPS, EPOCHS = 700, (8, 24)  # steps of optimisation that a network is given, in batches of 64 windows
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "t", "date_time")
 KNOWN_UNITS: dict[str, tuple[str, float | None]] = {  # the channel's usual name, the most that is possible
     "km/h": ("speed_kmh", 300),

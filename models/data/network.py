@@ -1,4 +1,4 @@
-"""Reads and checks a road network: a table of edges with where they lead, how long and how fast they are.
+"""Reads and checks a road network: edges, where they lead, how long and fast they are.
 
 A network that is wrong anywhere routes wrongly somewhere, so everything that is wrong is found at once and named.
 """

@@ -1,4 +1,4 @@
-"""Travel times of a simulated city's streets, every five minutes of twenty mornings with road works.
+"""Travel times of a simulated city's streets on twenty mornings with road works.
 
 Made with SUMO by a seeded script of ours (`infra/sumo_works.py`; the extra `sim` makes it for any other seed, which
 also draws another map). What a service would know goes in: what every tenth car, which reports, needed for the
@@ -29,6 +29,7 @@ CARD = DatasetCard(
     licence="Apache-2.0",
     span="20 mornings from a Monday on, 06:20 to 09:30, every 5 min (simulated)",
     num_nodes=NUM_EDGES,
+    missing_share=0.105,
     contract=Contract(
         cadence_min=5,
         max_missing_share=0.8,

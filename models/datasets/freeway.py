@@ -8,9 +8,11 @@ Simulated: good for showing that a network can win, no evidence about any real r
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from models.data.card import Channel, Contract, DatasetCard
+from models.data.grid import natural
 from models.data.series import NODE, TIME, RawSeries
 
 FILE = "freeway.parquet"
@@ -57,7 +59,13 @@ def fetch() -> tuple[Path, ...]:
 
 
 def read(folder: Path) -> RawSeries:
-    """One row for each station and five minutes; the speed is null where no vehicle passed."""
+    """One row for each station and five minutes; the speed is null where no vehicle passed.
+
+    Stations are numbered along the road, so each one's traffic drives on to the next: a link.
+    """
     frame = pl.read_parquet(folder / FILE)
     names = [channel.name for channel in CARD.contract.channels]
-    return RawSeries(frame.select(pl.col("time").alias(TIME), pl.col("station").alias(NODE), *names))
+    stations = tuple(sorted(frame["station"].unique(), key=natural))
+    links = np.eye(len(stations), k=1, dtype=np.float32)
+    table = frame.select(pl.col("time").alias(TIME), pl.col("station").alias(NODE), *names)
+    return RawSeries(table, stations, links)

@@ -1,4 +1,4 @@
-"""Travel times of a network's edges in each of the next H slots, from which ways are planned."""
+"""Travel times of a network's edges in the next H slots, from which ways are planned."""
 
 from torch import nn
 

@@ -27,7 +27,7 @@ def test_a_town_hangs_together_and_is_drawn_from_the_seed():
 def test_a_scenario_refuses_what_it_cannot_build():
     with pytest.raises(ValueError, match="seed: expected a whole number"):
         scenario_of({"kind": "city", "seed": -1})
-    with pytest.raises(ValueError, match="unknown settings.*'size'"):
+    with pytest.raises(ValueError, match="unknown settings"):
         scenario_of({"kind": "city", "size": 3})
     with pytest.raises(ValueError, match="a whole drive"):
         CityScenario(minutes=5)

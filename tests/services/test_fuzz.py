@@ -26,6 +26,7 @@ from services.guard import Guard, GuardLayer
 from services.host import Host
 from services.observe import Metrics
 from services.protocol_v2 import ProtocolV2
+from tests.services.tensor_parcels import TASKS, make_tensor_folder
 
 OFF = ServiceSettings(signatures="off", auth="off")
 
@@ -42,9 +43,11 @@ def application(folder: Path, guard: Guard) -> Application:
     return GuardLayer(plane, guard, answered=metrics.answered)
 
 
-@pytest.fixture(params=["forecast", "classify"])
-def opened(request: pytest.FixtureRequest, served_folder: Callable[[str], Path]) -> Application:
-    return application(served_folder(request.param), Guard(is_open=True))
+@pytest.fixture(params=["forecast", "classify", "detect", "regress", "route"])
+def opened(request: pytest.FixtureRequest, served_folder: Callable[[str], Path], tmp_path: Path) -> Application:
+    is_tensors = request.param in TASKS
+    folder = make_tensor_folder(tmp_path / "t", request.param) if is_tensors else served_folder(request.param)
+    return application(folder, Guard(is_open=True))
 
 
 @pytest.fixture

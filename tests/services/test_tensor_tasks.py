@@ -95,7 +95,9 @@ def service(request: pytest.FixtureRequest, service_of: Callable[[str], Service]
 def test_json_and_both_protocols_carry_the_graphs_own_bytes(service: Service) -> None:
     expected = service.answer.tobytes()
     answer = service.ask("/predict", json=service.request).json()
-    assert np.array(wire.numbers(answer["predictions"]), np.float32).tobytes() == expected
+    said = answer["predictions"]
+    numbers = list(said["probabilities"].values()) if isinstance(said, dict) else said
+    assert np.array(numbers, np.float32).tobytes() == expected
     parts = [
         (spec.name, DATATYPES[spec.dtype], (1, *spec.shape), service.inputs[spec.name].tobytes())
         for spec in service.served.manifest.inputs

@@ -53,12 +53,14 @@ class CnnGru(nn.Module):
         track = follow(fixes, seen)
         here, heading = track.state[:, -1, :2], track.state[:, -1, 2]
         shape_m = along(track, fixes[:, :, 4])  # [B, T, 2], the last one 0
-        axes = torch.stack([heading.cos(), heading.sin(), -heading.sin(), heading.cos()], 1).unflatten(1, (2, 2))
+        axes = torch.stack([heading.cos(), heading.sin(), -heading.sin(), heading.cos()], 1).reshape(-1, 2, 2)
         states, _ = self.recurrent(features(fixes, seen, track, shape_m, axes))
         state = states[:, -1]  # [B, D]
         offsets = (self.places_m[:, :, None] * axes[:, None]).sum(2)  # [B, K, 2], turned from ahead/aside to east/north
         roads = self.look(patch, here[:, None] + shape_m, offsets)  # [B, T, K]
-        maps = torch.relu(self.first(roads.unflatten(2, (self.side, self.side))) + self.told(state)[:, :, None, None])
+        maps = torch.relu(
+            self.first(roads.reshape(-1, roads.shape[1], self.side, self.side)) + self.told(state)[:, :, None, None]
+        )
         for convolution in self.further:
             maps = torch.relu(convolution(maps) + maps)
         logits = self.weight(maps).flatten(1)  # [B, K]

@@ -24,11 +24,12 @@ CARD = FamilyCard(
     student=DetectCnnConfig(filters=24, width=16, dropout=0.1),
     recipe={
         "train.loss": "bce",
-        "train.num_epochs": 30,
+        "train.num_epochs": 20,
         "train.learning_rate": 2e-3,
         "train.schedule": "one_cycle",
-        "train.patience": 10,
-        "distil.num_epochs": 30,
+        "train.patience": 8,
+        "distil.num_epochs": 20,
     },
+    measured="validation of freeway_incidents, log loss per station-hour: 0.62 (12 epochs 0.66, logistic 0.88)",
     search={"filters": (8, 16, 24, 48), "width": (8, 16, 32)},
 )

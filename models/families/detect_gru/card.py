@@ -24,11 +24,12 @@ CARD = FamilyCard(
     student=DetectGruConfig(hidden=32, width=24, dropout=0.0),
     recipe={
         "train.loss": "bce",
-        "train.num_epochs": 20,
+        "train.num_epochs": 6,
         "train.learning_rate": 4e-3,
         "train.schedule": "one_cycle",
-        "train.patience": 8,
-        "distil.num_epochs": 20,
+        "train.patience": 4,
+        "distil.num_epochs": 8,
     },
+    measured="validation of freeway_incidents, log loss per station-hour: 0.63 at 6 epochs (logistic 0.88)",
     search={"hidden": (8, 16, 32), "width": (8, 16, 24)},
 )

@@ -22,5 +22,5 @@ CARD = FamilyCard(
     config=DetectLogisticConfig,
     is_baseline=True,
     recipe={"train.loss": "bce"},
-    gate="beat",
+    gate="not_worse",
 )

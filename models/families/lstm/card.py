@@ -11,6 +11,8 @@ class LstmConfig(FamilyConfig):
     width: int = Field(default=96, ge=1)
     num_layers: int = Field(default=1, ge=1)
     node_width: int = Field(default=16, ge=1)
+    slot_width: int = Field(default=8, ge=1)
+    weekday_width: int = Field(default=4, ge=1)
 
 
 CARD = FamilyCard(
@@ -20,6 +22,7 @@ CARD = FamilyCard(
     source="Hochreiter and Schmidhuber, Long Short-Term Memory, Neural Computation 9(8), 1997",
     network="models.families.lstm.network:Lstm",
     config=LstmConfig,
-    student=LstmConfig(width=24, node_width=4),
+    student=LstmConfig(width=24, node_width=4, slot_width=4, weekday_width=2),
     recipe={"train.num_epochs": 8, "train.batch_size": 64, "distil.num_epochs": 8},
+    search={"width": (16, 24, 48), "num_layers": (1, 2), "node_width": (4, 8)},
 )

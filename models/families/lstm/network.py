@@ -1,4 +1,4 @@
-"""One LSTM shared by all nodes, a node embedding, and a linear head over the horizon.
+"""One LSTM shared by all nodes; a linear head over the horizon is told the node, the slot of the day and the weekday.
 
 Hochreiter and Schmidhuber: Long Short-Term Memory, Neural Computation 9(8), 1997.
 """
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.data.shape import ForecastShape
 from models.families.lstm.card import LstmConfig
+from models.tasks.calendar import Identities
 
 
 class Lstm(nn.Module):
@@ -17,20 +18,19 @@ class Lstm(nn.Module):
         super().__init__()
         self.num_nodes = shape.num_nodes
         self.recurrent = nn.LSTM(shape.num_channels + 1, config.width, config.num_layers, batch_first=True)
-        self.node = nn.Embedding(shape.num_nodes, config.node_width)
-        self.head = nn.Linear(config.width + config.node_width, shape.horizon_steps)
+        self.told = Identities(shape, config.node_width, config.slot_width, config.weekday_width)
+        self.head = nn.Linear(config.width + self.told.width, shape.horizon_steps)
 
     def forward(self, x: Tensor, mask: Tensor, clock: Tensor) -> Tensor:
         """x, mask: [B, T, N, C], clock: [B, 2]; returns [B, H, N]."""
         return self.forward_hidden(x, mask, clock)[0]
 
-    def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+    def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
         """The forecast and the last hidden state [B, N, D]."""
         steps = torch.cat([x, mask[..., :1]], dim=3).transpose(1, 2).flatten(0, 1)  # [B N, T, C + 1]
         states, _ = self.recurrent(steps)
         hidden = states[:, -1].unflatten(0, (-1, self.num_nodes))  # [B, N, D]
-        node = self.node.weight.expand(hidden.shape[0], -1, -1)
-        change: Tensor = self.head(torch.cat([hidden, node], dim=2))  # [B, N, H]
+        change: Tensor = self.head(torch.cat([hidden, self.told(clock)], dim=2))  # [B, N, H]
         return change.transpose(1, 2) + x[:, -1:, :, 0], hidden
 
     def prunable(self) -> dict[str, list[tuple[str, int, int]]]:

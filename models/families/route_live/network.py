@@ -1,4 +1,4 @@
-"""The last travel time that was reported of each edge holds on, as live traffic maps have it.
+"""The last travel time that was reported of each edge holds on, as live maps have it.
 
 Ben-Akiva, De Palma, Kaysi: Dynamic network models and driver information systems, Transportation Research A 25, 1991.
 """

@@ -20,7 +20,7 @@ CARD = FamilyCard(
     name="mlp",
     task="route",
     title="Multilayer perceptron shared by all edges, with mixtures of them",
-    source="Shao et al., Spatial-Temporal Identity, CIKM 2022 (identities); Zhang et al., MLP-Mixer idea, NeurIPS 2021",
+    source="Shao et al., Spatial-Temporal Identity, CIKM 2022; Tolstikhin et al., MLP-Mixer, NeurIPS 2021",
     network="models.families.route_mlp.network:RouteMlp",
     config=RouteMlpConfig,
     student=RouteMlpConfig(width=32, edge_width=6, weekday_width=2, mixing_heads=1, mixing_rank=8, dropout=0.0),

@@ -1,4 +1,4 @@
-"""Two layers over what each edge reported, what is announced for it, its identity, the time and the other edges.
+"""Two layers over the reports of each edge, its works, its identity, time and other edges.
 
 Identities as in Shao et al., Spatial-Temporal Identity, CIKM 2022; mixing over edges as over patches in Tolstikhin et
 al., MLP-Mixer, NeurIPS 2021, at low rank. The output is a factor upon the last report, for queues grow by factors.

@@ -36,4 +36,5 @@ CARD = FamilyCard(
         "prune.num_epochs": 4,
         "prune.learning_rate": 2e-3,
     },
+    search={"past_width": (16, 32, 56, 80), "num_layers": (1, 2), "node_width": (6, 12), "mixing_heads": (2, 4)},
 )

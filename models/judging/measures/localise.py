@@ -20,9 +20,9 @@ def measure(answers: NDArray[np.float32], samples: ExampleSamples, manifest: Man
     answers: (S, 2) in metres. The RMSE is that of the distance: the root of the mean of x² + y².
     """
     target, known = samples.all_targets()
-    where = known.all(axis=1)
+    where: Mask = np.asarray(known.all(axis=1))
     unit = manifest.output.unit if manifest.output else "m"
-    distance = np.linalg.norm(answers.astype(np.float64) - target, axis=1) * where
+    distance = np.asarray(np.linalg.norm(answers.astype(np.float64) - target, axis=1) * where)
     metrics = _figures(distance[where], "", unit)
     slices: list[Slice] = []
     if "outage_s" in samples.examples.facts:

@@ -1,4 +1,4 @@
-"""Measures travel times: the error of each edge as often as cars drive it, and that of whole ways."""
+"""Measures travel times: errors of edges as often as cars drive them, and of whole ways."""
 
 from itertools import pairwise
 

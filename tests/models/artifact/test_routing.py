@@ -1,4 +1,4 @@
-"""Ways over a network whose times change: against every path tried by hand, and clear refusals."""
+"""Ways over a changing network: against every path tried by hand, and clear refusals."""
 
 import itertools
 

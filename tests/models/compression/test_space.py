@@ -16,8 +16,8 @@ RECIPE = recipe.build("classify/mlp", DATA)
 def test_values_of_the_card_are_tried_the_recipes_own_among_them() -> None:
     space = space_of(replace(CARD, search={"width": (32, 8)}), RECIPE)
     assert space.student["width"] == (8, 32, 96)
-    assert space.sizes == {"student.width": 3, "base": 3, "share": 4, "precision": 4}
-    numbers = {"student.width": 0, "base": 0, "share": 2, "precision": 1}
+    assert space.sizes == {"student.width": 3, "base": 3, "share": 5, "precision": 4}
+    numbers = {"student.width": 0, "base": 0, "share": 3, "precision": 1}
     point = space.point(numbers)
     assert point == Point(
         base="distilled", student={"width": 8, "dropout": 0.0}, prune_share=0.4, precision="int8_static"

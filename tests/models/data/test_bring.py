@@ -227,3 +227,13 @@ def test_personal_columns_are_masked_as_they_are_read(tmp_path: Path) -> None:
     for secret in ("Ada", "Turing", "AB-"):
         assert secret not in raw.frame.write_csv()
         assert all(secret.encode() not in file.read_bytes() for file in files)
+
+
+def test_a_short_series_is_gone_over_more_often(tmp_path: Path):
+    """A week at 5 minutes is 22 batches an epoch; the card says how many epochs that takes, and `--set` may say else."""
+    path = tmp_path / "speeds.csv"
+    epochs = []
+    for num_rows in (2016, 20_000):
+        path.write_text("a,b\n" + "\n".join(f"{50 + i % 7},{60 + i % 5}" for i in range(num_rows)))
+        epochs.append(read_wide(path, Description("speeds", cadence_min=5), unit="km/h")[1].recipe["train.num_epochs"])
+    assert epochs == [24, 8]

@@ -32,7 +32,7 @@ def reference(fixes, seen, start, start_cov):
             slope = np.array([[1, 0, -north], [0, 1, east], [0, 0, 1]])
             along = np.array([east, north, 0]) * NOISE.speed_factor
             drift = [NOISE.drift_m**2, NOISE.drift_m**2, np.radians(NOISE.turn_dps * CADENCE_S) ** 2]
-            x = x + [east, north, turned]
+            x = x + np.array([east, north, turned])
             cov = slope @ cov @ slope.T + np.outer(along, along) + np.diag(drift) * moving
         if here:
             errors = fix[:2] - x[:2]
@@ -92,4 +92,5 @@ def test_it_carries_on_through_an_outage_and_begins_before_the_first_fix():
     assert np.linalg.norm(states[:, :2] - places, axis=1).max() < 30
     assert np.linalg.norm(states[-1, :2] - places[-1]) < np.linalg.norm(fixes[-6, :2] - places[-1]), "the last fix"
     assert (np.diff(states[-5:, 3:5].sum(1)) >= 0).all(), "less and less sure"
-    np.testing.assert_array_equal(states, filtered(np.where(seen[:, None], hidden, fixes), seen).round(9) * 0 + states)
+    hidden[~seen, :4] = 77.0
+    np.testing.assert_array_equal(filtered(hidden, seen), states, "what is hidden does not matter")

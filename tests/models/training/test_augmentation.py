@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import catalog
-from models.recipe import TrainRecipe
+from models import catalog, recipe
+from models.datasets import digits as digits_card
+from models.datasets import oregon_travel_times
+from models.recipe import DistilRecipe, TrainRecipe, student_recipe
 from models.training.augmentation import STRENGTHS, augment, augment_images
 from models.training.build import build_network
 from models.training.consistency import Consistency
@@ -91,3 +93,17 @@ def test_only_sure_answers_teach(digits) -> None:
     unsure, sure = Brightness(0.1), Brightness(1e3)
     assert float(Consistency(hard)(unsure, batch)) == pytest.approx(float(hard(unsure, batch)))
     assert float(Consistency(hard)(sure, batch)) > float(hard(sure, batch)) + 0.1
+
+
+def test_students_learn_of_unlabelled_images_from_their_teacher_alone() -> None:
+    plan = TrainRecipe(loss="cross_entropy", augment="light", unlabelled="consistency")
+    student = student_recipe(plan, DistilRecipe())
+    assert student.unlabelled == "ignore" and student.augment == "light"
+
+
+@pytest.mark.parametrize("key", ["train.augment=strong", "train.unlabelled=consistency"])
+def test_what_is_for_images_is_refused_for_others(key: str) -> None:
+    name, value = key.split("=")
+    with pytest.raises(recipe.RecipeError, match=f"{key}: for images alone"):
+        recipe.build("regress/mlp", oregon_travel_times.CARD, {name: value})
+    assert recipe.build("classify/cnn", digits_card.CARD, {name: value})

@@ -1,4 +1,4 @@
-"""The measure of travel times: cars count, ways are driven at the time of arrival, jams are told apart."""
+"""The measure of travel times: cars count, ways are driven, jams are told apart."""
 
 import numpy as np
 import pytest
