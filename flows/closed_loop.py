@@ -9,9 +9,11 @@ import importlib
 import json
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,9 +138,10 @@ def drive(
 def work(run: Run) -> list[tuple[str, int, str, float]]:
     """Do one run here and now; what the processes of `drive` are sent to do."""
     module, _, name = run.work.partition(":")
-    rows: list[tuple[str, int, str, float]] = getattr(importlib.import_module(module), name)(
-        **run.arguments, **run.place
-    )
+    with redirect_stdout(sys.stderr):  # libsumo greets on stdout, which is for one JSON value
+        rows: list[tuple[str, int, str, float]] = getattr(importlib.import_module(module), name)(
+            **run.arguments, **run.place
+        )
     return rows
 
 

@@ -162,15 +162,15 @@ def _written(path: Path, content: bytes) -> None:
 
 def served_files(sources: Path, *modules: str) -> list[Path]:
     """The files of PACKAGES that importing these modules can reach, and the DATA_FILES beside them; sorted."""
-    code = {path for module in modules for path in imported_files(sources, module)}
+    code = set(imported_files(sources, *modules))
     data = {file for folder in {path.parent for path in code} for kind in DATA_FILES for file in folder.glob(kind)}
     return sorted(code | data)
 
 
-def imported_files(sources: Path, module: str) -> list[Path]:
-    """The files of PACKAGES that importing `module` can reach, read from the source; sorted."""
+def imported_files(sources: Path, *modules: str) -> list[Path]:
+    """The files of PACKAGES that importing these modules can reach, read from the source; sorted."""
     found: dict[str, Path] = {}
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         path = _module_file(sources, name)

@@ -79,7 +79,7 @@ class Manifest(Frozen):
     image_shape: tuple[int, int, int] | None = None
     inputs: tuple[TensorSpec, ...] = ()
     output: TensorSpec | None = None
-    means: Mapping[str, tuple[float, ...]] = Field(default_factory=dict, description="train means of scaled inputs")
+    means: Mapping[str, tuple[float, ...]] = Field(default_factory=dict, description="train means of the inputs")
     threshold: float | None = Field(None, description="detect: from which probability on it is an alarm")
     network: RoadNetwork | None = None
     intervals: Intervals | None = None

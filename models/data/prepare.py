@@ -117,7 +117,7 @@ def _prepare_examples(raw: RawExamples, card: DatasetCard, plan: Plan, folder: P
     order, splits = split_groups(examples.groups, plan, SPLIT_SEED if raw.groups is None else None)
     examples = examples.reordered(order)
     train = slice(*splits["train"])
-    scaled = {spec.name: examples.inputs[spec.name][train] for spec in examples.specs if spec.scaled}
+    floats = {spec.name: examples.inputs[spec.name][train] for spec in examples.specs if spec.dtype == "float32"}
     manifest = _manifest(
         card,
         plan,
@@ -125,7 +125,7 @@ def _prepare_examples(raw: RawExamples, card: DatasetCard, plan: Plan, folder: P
         num_rows=len(examples),
         missing_share=float(np.mean([np.isnan(array).mean() for array in examples.inputs.values()])),
         findings=examples.findings,
-        scaler=fit_tensor_scaler(scaled, examples.target[train]),
+        scaler=fit_tensor_scaler(floats, examples.target[train]),
         inputs=examples.specs,
         target=examples.target_spec,
         network=examples.network,

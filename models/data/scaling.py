@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 class Scaler:
     """Mean and standard deviation in physical units: of each channel of a series, or of each entry of a target.
 
-    inputs: of a tensor task, the scaler of each input that is scaled, by name
+    inputs: of a tensor task, the scaler of each input of floats, by name
     """
 
     mean: tuple[float, ...]

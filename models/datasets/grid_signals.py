@@ -29,26 +29,8 @@ OBSERVED = (
     *(f"shows_{name}" for name in PHASES),
     "elapsed_s",
 )
-# Of the teacher: the priority index after eight generations of the search that its family's card tells of.
-TEACHER = (
-    1.6,
-    1.135,
-    -0.097,
-    0.121,
-    -0.136,
-    -0.068,
-    0.591,
-    0.254,
-    0.243,
-    -0.006,
-    0,
-    0.036,
-    5.111,
-    2.269,
-    0.283,
-    0.352,
-    0.582,
-)
+# Of the teacher: the priority index as its family's card has it.
+TEACHER = (1.4, 1.08, 0.0, 0.1, 0.0, 0.0, 0.585, 0.22, 0.27, 0.0, 0.0, 0.5, 4.9, 1.6, 0.375, 0.25, 0.65)
 SCENARIO: dict[str, Any] = {"kind": "grid", "seed": 1, "num_runs": 12, "minutes": 15, "weights": list(TEACHER)}
 
 CARD = DatasetCard(

@@ -10,7 +10,7 @@ import numpy as np
 from models import catalog
 from models.data.card import Frozen
 from models.judging.bootstrap import Errors, Interval, compare
-from models.judging.record import Judged
+from models.judging.record import Judged, ahead_text
 from models.judging.select import bytes_text, error_text
 from models.recipe import JudgeRecipe
 
@@ -186,7 +186,7 @@ def _against(candidate: Judged, reference: Errors, difference: Interval) -> str:
     report = candidate.report
     ours = error_text(candidate.errors.mean, report.judged_name)
     theirs = error_text(reference.mean, report.judged_name, report.unit)
-    ahead = f"{report.judged_min:g} min ahead " if report.judged_min else ""
+    ahead = f"{ahead_text(report)} " if report.judged_min else ""
     low, high = _signed(candidate, difference.low), _signed(candidate, difference.high)
     span = f"{_signed(candidate, difference.value)} [{low}, {high}] at {difference.confidence:.0%}"
     return f"{ahead}{report.judged_name} {ours} against {theirs}, difference {span}"

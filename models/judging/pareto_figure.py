@@ -41,7 +41,7 @@ def pareto_figure(
         panel.grid(color=GRID, linewidth=0.8)
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.tick_params(labelsize=8)
+        panel.tick_params(labelsize=8, which="both")
     _label(panels[0], lambda value, _: bytes_text(round(value)))
     _label(panels[1], lambda value, _: f"{value:.3g}")
     panels[0].set_xlabel("size of model.onnx")

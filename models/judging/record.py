@@ -46,7 +46,7 @@ class Band(Frozen):
 
 
 class Slice(Frozen):
-    """The judged error on a part: an hour of the day (of the target), a class of nodes or images, a length of outage."""
+    """The judged error on a part: an hour of the day (of the target), a class of nodes or images, an outage."""
 
     kind: str
     name: str

@@ -87,12 +87,17 @@ class ForecastTask:
         return Scaled(network, shape.num_nodes, scaler.mean, scaler.std)
 
     def loss(self, kind: str, scale: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-        """Mean loss over observed values, in units of `scale` (the target's standard deviation)."""
+        """Mean loss over observed values, in units of `scale` (the target's standard deviation).
+
+        Step h weighs 1 / sqrt(h): errors grow so with the distance, and the far steps would drown the near ones.
+        """
         element = ELEMENT_LOSSES[kind]
 
         def mean_loss(output: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+            step = torch.arange(1, output.shape[1] + 1, device=output.device)
+            weight = mask * step.rsqrt()[:, None]  # [B, H, N]
             each = element(output / scale, target / scale, reduction="none")
-            return (each * mask).sum() / mask.sum().clamp(min=1)
+            return (each * weight).sum() / weight.sum().clamp(min=1e-6)
 
         return mean_loss
 

@@ -1,7 +1,7 @@
 """Chooses the alarm's threshold on validation runs.
 
-Few false alarms first; of those thresholds the highest whose delay is within a few seconds of the least. The margin costs
-little on validation, and other days have other false alarms.
+Few false alarms first; of those thresholds the highest whose delay is within a few seconds of the least. The margin
+costs little on validation, and other days have other false alarms.
 """
 
 import numpy as np

@@ -1,22 +1,36 @@
-"""Weighs places around the Kalman estimate: at which of them would the car's track have lain on roads?
+"""Weighs places around a first estimate: at which of them would the car's track have lain on roads?
 
-The track's own shape (wheel speed along the filtered headings) is laid over the map at every place of a grid, turned
-into the direction of travel. Convolutions see, for each place, how near a road every past step would have been; a GRU
-sees the fixes against the track. Their logits make a mean over the places, which is added to the Kalman estimate.
+The track's own shape (wheel speed along headings) is laid over the map at every place of a grid that is turned into the
+direction of travel. Convolutions see, for each place, how near a road every past step would have been; a GRU sees the
+fixes against the track. Their logits make a mean over the places. All is relative to the fixes, whose origin is the
+Kalman estimate in round numbers; so the answer is a correction of it.
 Laying a shape over a map: Olson, Real-time correlative scan matching, ICRA 2009. GRU: Cho et al., EMNLP 2014.
 A raster of the map as a network's input: Cui et al., Multimodal trajectory predictions, ICRA 2019.
 """
+
+from math import pi
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data.kalman import CADENCE_S, Track, follow
+from models.data.kalman import CADENCE_S, STANDING_MPS
 from models.data.raster import CELL_M
 from models.data.shape import TensorShape
 from models.families.cnn_gru.card import CnnGruConfig
 
-NUM_FEATURES = 11
+NUM_FEATURES = 10
+PRIOR_OFFSET = 0.3 * pi / 180 * CADENCE_S  # radians a step: how wrong a gyroscope's zero is taken to be
+PRIOR_COURSE_MPS = 0.5  # error of the velocity across the way
+
+
+class Shape(NamedTuple):
+    """The way of a car from its wheels and gyroscope, and where the fixes put it."""
+
+    way_m: Tensor  # [B, T, 2], from the last step back to each
+    anchor_m: Tensor  # [B, 2], the last step's place by the mean of all fixes, each carried along the way
+    axes: Tensor  # [B, 2, 2], ahead and to the left at the last step
 
 
 class CnnGru(nn.Module):
@@ -50,14 +64,13 @@ class CnnGru(nn.Module):
     def forward_hidden(self, fixes: Tensor, patch: Tensor, fixes_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The position, and the hidden state [B, D]."""
         seen = fixes_mask[:, :, 0]
-        track = follow(fixes, seen)
-        here, heading = track.state[:, -1, :2], track.state[:, -1, 2]
-        shape_m = along(track, fixes[:, :, 4])  # [B, T, 2], the last one 0
-        axes = torch.stack([heading.cos(), heading.sin(), -heading.sin(), heading.cos()], 1).reshape(-1, 2, 2)
-        states, _ = self.recurrent(features(fixes, seen, track, shape_m, axes))
+        shape = dead_reckoned(fixes, seen)
+        states, _ = self.recurrent(features(fixes, seen, shape))
         state = states[:, -1]  # [B, D]
-        offsets = (self.places_m[:, :, None] * axes[:, None]).sum(2)  # [B, K, 2], turned from ahead/aside to east/north
-        roads = self.look(patch, here[:, None] + shape_m, offsets)  # [B, T, K]
+        offsets = (self.places_m[:, :, None] * shape.axes[:, None]).sum(
+            2
+        )  # [B, K, 2], turned from ahead/aside to east/north
+        roads = self.look(patch, shape.anchor_m[:, None] + shape.way_m, offsets)  # [B, T, K]
         maps = torch.relu(
             self.first(roads.reshape(-1, roads.shape[1], self.side, self.side)) + self.told(state)[:, :, None, None]
         )
@@ -71,7 +84,7 @@ class CnnGru(nn.Module):
         pooled = (maps.flatten(2) * share[:, None]).sum(2)  # [B, C]
         hidden = torch.cat([state, pooled], 1)
         step_m = mean_m + 10 * self.rest(hidden)
-        return here + (step_m[:, :, None] * axes).sum(1), hidden
+        return shape.anchor_m + (step_m[:, :, None] * shape.axes).sum(1), hidden
 
     def prunable(self) -> dict[str, list[tuple[str, int, int]]]:
         """Groups of units, as `models.compression.pruning` reads them: units of the GRU, and filters."""
@@ -92,24 +105,44 @@ class CnnGru(nn.Module):
         return functional.grid_sample(patch, grid, padding_mode="zeros", align_corners=False)[:, 0]
 
 
-def along(track: Track, speed_mps: Tensor) -> Tensor:
-    """The way [B, T, 2] from the last step back to each: wheel speed along the filtered headings."""
-    heading = track.state[:, :, 2]
-    turned = heading[:, 1:] - heading[:, :-1]
-    middle = heading[:, :-1] + torch.atan2(turned.sin(), turned.cos()) / 2
-    step = torch.stack([middle.cos(), middle.sin()], 2) * (speed_mps[:, 1:] * CADENCE_S)[:, :, None]
-    way = functional.pad(step.cumsum(1), (0, 0, 1, 0))
-    return way - way[:, -1:]
+def dead_reckoned(fixes: Tensor, seen: Tensor) -> Shape:
+    """The way [B, T, 2], from wheel speed and turn rate; the courses say where it leads and what the gyroscope adds.
 
-
-def features(fixes: Tensor, seen: Tensor, track: Track, shape_m: Tensor, axes: Tensor) -> Tensor:
-    """What the GRU sees of each step [B, T, 11], in the direction of travel of the last one."""
+    Heading at each step = turned since the first + one angle + steps driven x one offset; angle and offset are the
+    weighted least squares over all courses, the offset held near 0 where they say little.
+    """
+    sin, cos, speed_mps = fixes[:, :, 2], fixes[:, :, 3], fixes[:, :, 4]
+    moving = (speed_mps > STANDING_MPS).to(fixes.dtype)
+    turned = fixes[:, :, 5] * moving * (CADENCE_S * pi / 180)
+    since, steps = turned.cumsum(1), moving.cumsum(1)  # [B, T]
+    weight = seen * moving * (speed_mps / PRIOR_COURSE_MPS) ** 2 + 1e-6 * seen
+    north, east = sin * since.cos() - cos * since.sin(), cos * since.cos() + sin * since.sin()
+    mean_north, mean_east = (weight * north).sum(1, keepdim=True), (weight * east).sum(1, keepdim=True) + 1e-9
+    apart = torch.atan2(north * mean_east - east * mean_north, east * mean_east + north * mean_north + 1e-9)
+    total = weight.sum(1, keepdim=True) + 1e-9
+    middle = (weight * steps).sum(1, keepdim=True) / total
+    spread = (weight * (steps - middle) ** 2).sum(1, keepdim=True) + PRIOR_OFFSET**-2
+    offset = (weight * (steps - middle) * apart).sum(1, keepdim=True) / spread
+    angle = torch.atan2(mean_north, mean_east) + (weight * apart).sum(1, keepdim=True) / total
+    heading = since + angle + offset * (steps - middle)  # [B, T]
+    halfway = heading - (turned + offset * moving) / 2
+    step_m = torch.stack([halfway.cos(), halfway.sin()], 2) * (speed_mps * CADENCE_S)[:, :, None]
+    way = step_m.cumsum(1)
+    way = way - way[:, -1:]
     known = seen[:, :, None]
-    apart = (fixes[:, :, :2] - track.state[:, -1:, :2] - shape_m) * known / 20  # [B, T, 2]
-    turned = (apart[:, :, None] * axes[:, None]).sum(3)
-    back = (shape_m[:, :, None] * axes[:, None]).sum(3) / 100
-    wrong = (fixes[:, :, :2] - track.state[:, :, :2]) * known / 20
-    innovation = (wrong[:, :, None] * axes[:, None]).sum(3)
-    spread = track.spread[:, :, :1].sqrt() / 20
-    own = [fixes[:, :, 4:5] / 10, fixes[:, :, 5:] / 20, spread, known, wrong.square().sum(2, keepdim=True).clamp(max=4)]
-    return torch.cat([turned, back, innovation, *own], 2)
+    anchor = ((fixes[:, :, :2] - way) * known).sum(1) / known.sum(1).clamp(min=1)
+    last = heading[:, -1]
+    axes = torch.stack([last.cos(), last.sin(), -last.sin(), last.cos()], 1).reshape(-1, 2, 2)
+    return Shape(way, anchor, axes)
+
+
+def features(fixes: Tensor, seen: Tensor, shape: Shape) -> Tensor:
+    """What the GRU sees of each step [B, T, 10], in the direction of travel of the last one."""
+    known = seen[:, :, None]
+    apart = (fixes[:, :, :2] - shape.anchor_m[:, None] - shape.way_m) * known / 20  # [B, T, 2]
+    turned = (apart[:, :, None] * shape.axes[:, None]).sum(3)
+    back = (shape.way_m[:, :, None] * shape.axes[:, None]).sum(3) / 100
+    course = (fixes[:, :, None, 2:4] * shape.axes[:, None]).sum(3) * known
+    far = turned.square().sum(2, keepdim=True).clamp(max=4)
+    own = [fixes[:, :, 4:5] / 10, fixes[:, :, 5:] / 20, known, far]
+    return torch.cat([turned, back, course, *own], 2)

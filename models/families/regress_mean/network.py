@@ -1,6 +1,6 @@
 """The mean of the training targets: what is known without looking at a single feature.
 
-Legendre: Nouvelles méthodes pour la détermination des orbites des comètes, 1805.
+Hastie, Tibshirani, Friedman: The Elements of Statistical Learning, 2nd edition, 2009, section 3.2.
 """
 
 from collections.abc import Iterable

@@ -229,8 +229,8 @@ def test_personal_columns_are_masked_as_they_are_read(tmp_path: Path) -> None:
         assert all(secret.encode() not in file.read_bytes() for file in files)
 
 
-def test_a_short_series_is_gone_over_more_often(tmp_path: Path):
-    """A week at 5 minutes is 22 batches an epoch; the card says how many epochs that takes, and `--set` may say else."""
+def test_a_short_series_is_gone_over_more_often(tmp_path: Path) -> None:
+    """A week at 5 minutes is 22 batches an epoch; the card says how many epochs it needs."""
     path = tmp_path / "speeds.csv"
     epochs = []
     for num_rows in (2016, 20_000):

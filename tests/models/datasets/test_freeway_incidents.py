@@ -53,6 +53,7 @@ def test_a_blocked_segment_is_1_and_what_cannot_be_said_is_open(folder: Path) ->
 def test_there_are_incidents_enough_to_learn_from_and_to_judge_by() -> None:
     raw = module.read(module.fetch()[0].parent)
     starts = {(int(run), int(one)) for run, one in zip(raw.groups, raw.facts["incident"], strict=True) if one >= 0}
-    counts = [len([run for run, _ in starts if low <= run < high]) for low, high in ((0, 32), (32, 44), (1000, 1012))]
+    bounds = ((0, module.NUM_TRAIN), (module.NUM_TRAIN, LEARNING), (1000, 1000 + module.NUM_TEST))
+    counts = [len([run for run, _ in starts if low <= run < high]) for low, high in bounds]
     assert counts[0] >= 60 and counts[1] >= 20 and counts[2] >= 20
     assert 0.005 < np.nanmean(raw.target) < 0.05

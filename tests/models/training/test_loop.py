@@ -20,6 +20,7 @@ from models.training.tensors import choose_device
 
 PROGRAM = Path(__file__).with_name("killed_run.py")
 REPOSITORY = Path(__file__).parents[3]
+MLP = catalog.family("classify", "mlp")
 
 
 @pytest.mark.services  # no server, but as slow: torch is imported once more
@@ -39,7 +40,7 @@ def test_killed_run_ends_with_the_same_bytes(tmp_path: Path):
 
 
 def fit(tiny, folder: Path, **settings):
-    card = catalog.family("classify", "mlp")
+    card = MLP
     network = build_network(card, tiny.shape, card.config(width=16), seed=1)
     recipe = TrainRecipe(**{"num_epochs": 3, "loss": "cross_entropy", **settings})
     objective = TaskLoss("classify", "cross_entropy")
@@ -55,7 +56,7 @@ def test_finished_folder_yields_nothing_and_gives_its_weights(digits, tmp_path: 
 
 
 def test_another_recipe_is_refused(digits, tmp_path: Path):
-    card = catalog.family("classify", "mlp")
+    card = MLP
     network = build_network(card, digits.shape, card.config(width=16))
     objective = TaskLoss("classify", "cross_entropy")
     recipe = TrainRecipe(num_epochs=3, loss="cross_entropy")
@@ -69,7 +70,7 @@ def test_stops_early_and_keeps_the_best(digits, tmp_path: Path):
     best = max(epoch.number for epoch in epochs if epoch.is_best)
     assert len(epochs) == min(40, best + 2)
     assert min(epochs, key=lambda epoch: epoch.val_loss).number == best
-    other = build_network(catalog.family("classify", "mlp"), digits.shape, catalog.family("classify", "mlp").config(width=16), seed=8)
+    other = build_network(MLP, digits.shape, MLP.config(width=16), seed=8)
     load_weights(other, tmp_path / "weights.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
 
