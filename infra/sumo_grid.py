@@ -8,8 +8,10 @@ al., CoRL 2017); what is recorded is always the teacher's choice.
 from __future__ import annotations
 
 import multiprocessing
+import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +65,8 @@ def demonstrate(scenario: Mapping[str, Any], number: int, folder: Path) -> Path:
         return np.where(slips, random.integers(0, len(PHASES), len(JUNCTIONS)), chosen[-1])
 
     seen: list[Any] = []
-    episode(GridScenario(seed, level, int(scenario["minutes"]), drain_min=5), policy=policy, seen=seen)
+    with redirect_stdout(sys.stderr):  # libsumo prints a warning when it is imported
+        episode(GridScenario(seed, level, int(scenario["minutes"]), drain_min=5), policy=policy, seen=seen)
     rows = recorded([(second, obs, phase, free) for (second, obs, _, free), phase in zip(seen, chosen, strict=True)])
     kept = np.flatnonzero(random.random(len(rows.phase)) < KEPT)
     columns = {name: rows.observation[kept, i].astype(np.int32) for i, name in enumerate(OBSERVED)}

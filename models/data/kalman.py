@@ -1,8 +1,7 @@
 """An extended Kalman filter that follows a car: wheel speed and turn rate carry it on, fixes pull it back.
 
-Torch, batched and unrolled over the steps, so that the same lines draw a data set's origin, serve as the baseline and
-are the first stage inside a network's exported graph. Element by element on purpose: nothing here is a matrix product
-that int8 would touch.
+Torch, batched and unrolled over the steps, so that the same lines find the origin of a data set's samples and are the
+baseline's exported graph. A client needs an origin only near enough to be on its patch: any filter will do.
 Kalman, A New Approach to Linear Filtering and Prediction Problems, J. Basic Engineering 82(1), 1960; the extended
 filter on a turning car as in Thrun, Burgard, Fox, Probabilistic Robotics, 2005, chapters 3.3 and 5.3.
 """
@@ -54,24 +53,47 @@ def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = NOISE, cadence_s: f
     fresh = torch.stack([torch.full_like(moving, noise.drift_m**2)] * 2, 2) * moving[:, :, None]
     fresh = torch.cat([fresh, moving[:, :, None] * radians(noise.turn_dps * cadence_s) ** 2], 2)  # [B, T, 3]
     state, cov = _start(fixes, seen, driven_m, turned, noise)
-    states, spreads = [], []
-    for step in range(fixes.shape[1]):
-        if step:
-            state, cov = _predict(state, cov, driven_m[:, step], turned[:, step], fresh[:, step], noise)
-        x_m, y_m, sin, cos = fixes[:, step, :4].unbind(1)
-        here = seen[:, step]
-        variance = noise.fix_m**2
-        far = (x_m - state[:, 0]) ** 2 / (cov[:, 0, 0] + variance) + (y_m - state[:, 1]) ** 2 / (
-            cov[:, 1, 1] + variance
-        )
-        doubted = variance * (far / noise.gate).clamp(min=1)
-        state, cov = _pull(state, cov, 0, x_m - state[:, 0], doubted, here)
-        state, cov = _pull(state, cov, 1, y_m - state[:, 1], doubted, here)
-        error = _angle(sin, cos, state[:, 2])
-        state, cov = _pull(state, cov, 2, error, course_variance[:, step], here * moving[:, step])
-        states.append(state)
-        spreads.append(torch.stack([cov[:, axis, axis] for axis in range(3)], 1))
-    return Track(torch.stack(states, 1), torch.stack(spreads, 1))
+    first = torch.arange(fixes.shape[1]) > 0
+    drives, turns = driven_m * first, turned * first  # the first step is where it starts
+    steps = (fixes[:, :, :4], seen, seen * moving, drives, turns, fresh * first[:, None], course_variance)
+    by_step = tuple(each.transpose(0, 1) for each in steps)  # [T, B, ...]
+
+    def step(carry: tuple[Tensor, Tensor], now: tuple[Tensor, ...]) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        state, cov = _take_in(*_predict(*carry, *now[3:6], noise), *now[:3], now[6], noise)
+        return (state, cov), torch.cat([state, cov.diagonal(dim1=1, dim2=2)], 1)
+
+    if torch.compiler.is_exporting():
+        from torch._higher_order_ops import scan  # one node of the graph instead of a few thousand
+
+        told = scan(step, (state, cov), by_step)[1]
+    else:
+        carry, rows = (state, cov), []
+        for place in range(fixes.shape[1]):
+            carry, row = step(carry, tuple(each[place] for each in by_step))
+            rows.append(row)
+        told = torch.stack(rows)
+    told = told.transpose(0, 1)  # [B, T, 6]
+    return Track(told[:, :, :3], told[:, :, 3:])
+
+
+def _take_in(
+    state: Tensor,
+    cov: Tensor,
+    fix: Tensor,
+    here: Tensor,
+    headed: Tensor,
+    course_variance: Tensor,
+    noise: FilterNoise,
+) -> tuple[Tensor, Tensor]:
+    """Take in a fix [B, 4]; the position where `here` is 1, the course where `headed` is."""
+    x_m, y_m, sin, cos = fix.unbind(1)
+    variance = noise.fix_m**2
+    error_x, error_y = x_m - state[:, 0], y_m - state[:, 1]
+    far = error_x**2 / (cov[:, 0, 0] + variance) + error_y**2 / (cov[:, 1, 1] + variance)
+    doubted = variance * (far / noise.gate).clamp(min=1)
+    state, cov = _pull(state, cov, 0, error_x, doubted, here)
+    state, cov = _pull(state, cov, 1, y_m - state[:, 1], doubted, here)
+    return _pull(state, cov, 2, _angle(sin, cos, state[:, 2]), course_variance, headed)
 
 
 def _start(fixes: Tensor, seen: Tensor, driven_m: Tensor, turned: Tensor, noise: FilterNoise) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ A network that is wrong anywhere routes wrongly somewhere, so everything that is
 
 from pathlib import Path
 
-import networkx as nx
 import polars as pl
 
 from models.data.card import RoadNetwork
@@ -58,6 +57,8 @@ def check_network(network: RoadNetwork) -> tuple[Finding, ...]:
 
 
 def _unreachable(network: RoadNetwork) -> list[Finding]:
+    import networkx as nx  # only here: every look into the catalog imports the data sets, and with them this module
+
     graph: nx.DiGraph[str] = nx.DiGraph(zip(network.sources, network.targets, strict=True))
     parts = sorted(nx.strongly_connected_components(graph), key=len, reverse=True)
     if len(parts) == 1:

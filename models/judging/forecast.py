@@ -81,7 +81,7 @@ def _level_errors(
     if manifest.levels is None:
         return []
     level = level_of_service(manifest, actual).astype(np.int64).ravel()
-    each = error_sums(*(part.reshape(-1, 1) for part in (forecast, actual, mask)), axis=1)  # one cell for each value
+    each = error_sums(forecast.reshape(-1, 1), actual.reshape(-1, 1), mask.reshape(-1, 1), axis=1)  # a cell a value
     return [each.grouped(level, len(LEVELS))]
 
 

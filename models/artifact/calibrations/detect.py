@@ -13,8 +13,10 @@ from models.data.examples import ExampleSamples
 from models.data.snapshot import Snapshot
 
 MAX_FALSE_PER_100_STATION_HOURS = 5.0
-SAFETY = 0.6  # share of them that validation may use: other days have other false alarms
-TOLERANCE_MIN = 0.1  # of mean delay, given up for a higher threshold
+# Share of them that validation may use: other days have other false alarms. Of 212 station-hours it is 4 alarms, whose
+# one-sided 95 % Poisson bound of 9.2 is still below the 10.6 allowed.
+SAFETY = 0.4
+TOLERANCE_MIN = 0.15  # of mean delay, given up for a higher threshold
 NUM_THRESHOLDS = 150
 
 

@@ -1,10 +1,10 @@
 """Measures the band around a forecast, and from which speed on a road is dense or jammed.
 
 Bands are split-conformal (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005; Lei et al., JASA
-113, 2018): order statistics of actual - forecast on the validation split, for each horizon step and, as a jam is far harder to
-forecast than free flow, each range of the forecast itself (Mondrian categories; Vovk 2012). Neighbouring windows are
-alike, and later days may differ from the validation days, so the promised share is not exact: the report says which
-share the test split found.
+113, 2018): order statistics of actual - forecast on the validation split, for each horizon step and, as a jam is far
+harder to forecast than free flow, each range of the forecast itself (Mondrian categories; Vovk 2012). Neighbouring
+windows are alike, and later days may differ from the validation days, so the promised share is not exact: the report
+says which share the test split found.
 
 Levels of service: the Highway Capacity Manual (6th edition, 2016) calls a speed of 25 % below free flow a breakdown,
 and on urban streets puts level D below half of the free-flow speed. Free flow is each sensor's 85th percentile of the

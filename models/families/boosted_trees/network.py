@@ -47,8 +47,9 @@ class BoostedTrees(nn.Module):
         """x, mask: [B, T, N, C], clock: [B, 2]; returns [B, H, N]."""
         rows = self._features(x, mask, clock)  # [B, N, F]
         flat = rows.flatten(0, 1)
-        ahead = (self._walk(flat) @ self.spread.T).unflatten(0, (-1, rows.shape[1]))  # [B, N, H]
-        return x[:, -1:, :, 0] + ahead.transpose(1, 2)
+        ahead = (self._walk(flat) @ self.spread.T).reshape(x.shape[0], x.shape[2], -1)  # [B, N, H]
+        forecast: Tensor = x[:, -1:, :, 0] + ahead.transpose(1, 2)
+        return forecast
 
     def fit(self, train: Iterable[WindowBatch], val: Iterable[WindowBatch]) -> None:  # noqa: ARG002
         """Chooses neighbours, then fits each step on rows drawn with the seed."""
@@ -88,7 +89,8 @@ class BoostedTrees(nn.Module):
             is_above = rows.gather(1, feature.flatten()[split]) > threshold.flatten()[split]
             place = 2 * place + 1 + is_above.long()
         found = leaf.flatten()[place - num_splits + first * (num_splits + 1)]  # [R, E K]
-        return found.unflatten(1, self.leaf.shape[:2]).sum(dim=2) + self.base
+        change: Tensor = found.reshape(-1, *self.leaf.shape[:2]).sum(dim=2) + self.base
+        return change
 
 
 def _tellers(batches: list[WindowBatch], num_neighbours: int) -> Tensor:

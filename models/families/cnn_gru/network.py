@@ -142,7 +142,7 @@ def features(fixes: Tensor, seen: Tensor, shape: Shape) -> Tensor:
     apart = (fixes[:, :, :2] - shape.anchor_m[:, None] - shape.way_m) * known / 20  # [B, T, 2]
     turned = (apart[:, :, None] * shape.axes[:, None]).sum(3)
     back = (shape.way_m[:, :, None] * shape.axes[:, None]).sum(3) / 100
-    course = (fixes[:, :, None, 2:4] * shape.axes[:, None]).sum(3) * known
+    course = (torch.stack([fixes[:, :, 3], fixes[:, :, 2]], 2)[:, :, None] * shape.axes[:, None]).sum(3) * known
     far = turned.square().sum(2, keepdim=True).clamp(max=4)
     own = [fixes[:, :, 4:5] / 10, fixes[:, :, 5:] / 20, known, far]
     return torch.cat([turned, back, course, *own], 2)

@@ -23,6 +23,7 @@ CARD = FamilyCard(
     source="Lämmer and Helbing, Self-control of traffic lights, J. Stat. Mech. P04019, 2008; CMA-ES, Hansen 2001",
     network="models.families.control_priority.network:Priority",
     config=PriorityConfig,
+    student=PriorityConfig(),
     # The weights come from the closed loop; imitation at any speed would pull them back to their teacher.
     recipe={
         "train.loss": "cross_entropy", "train.num_epochs": 1, "train.batch_size": 512, "train.learning_rate": 1e-6,

@@ -31,4 +31,6 @@ CARD = FamilyCard(
     ),
     recipe={"train.num_epochs": 8, "train.learning_rate": 4e-3, "train.schedule": "one_cycle", "distil.num_epochs": 8},
     search={"width": (8, 12, 16), "gate_width": (8, 12, 16), "end_width": (16, 32, 64), "diffusion_steps": (1, 2)},
+    measured="Simulated freeway, test MAE 3.68 km/h 15 min, 5.79 an hour ahead, boosted trees 3.83 and 6.23; "
+    "with huber. Widths were chosen for time on a CPU, not searched.",
 )

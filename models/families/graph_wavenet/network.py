@@ -87,11 +87,16 @@ class GraphWavenet(nn.Module):
             "end": [("end.weight", 0, 0), ("end.bias", 0, 0), ("head.weight", 1, 0)],
         }
         groups["skip"].append(("end.weight", 1, 0))
-        for number, layer in enumerate(self.layers):
-            path, width = f"layers.{number}", layer.gate.out_features // 2  # type: ignore[union-attr]
+        for number, layer in enumerate(map(_as_layer, self.layers)):
+            path, width = f"layers.{number}", layer.gate.out_features // 2
             groups["skip"] += [(f"{path}.skip.weight", 0, 0), (f"{path}.skip.bias", 0, 0)]
             groups[path] = [(f"{path}.skip.weight", 1, 0)]
             groups[path] += [(f"{path}.gate.{kind}", 0, half * width) for half in (0, 1) for kind in ("weight", "bias")]
-            num_parts = 1 + self.links.num_supports * layer.num_diffusions  # type: ignore[operator]
+            num_parts = 1 + self.links.num_supports * layer.num_diffusions
             groups[path] += [(f"{path}.mix.weight", 1, part * width) for part in range(num_parts)]
         return groups
+
+
+def _as_layer(module: nn.Module) -> Layer:
+    assert isinstance(module, Layer)
+    return module

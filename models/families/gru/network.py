@@ -58,7 +58,7 @@ class Gru(nn.Module):
         states = torch.cat([x, mask[..., :1]], dim=3).transpose(0, 1).flatten(1, 2)  # [T, B N, C + 1]
         for layer in self.layers:
             states = layer(states, start)
-        hidden = states[-1].unflatten(0, (-1, self.num_nodes))  # [B, N, D]
+        hidden = states[-1].reshape(x.shape[0], self.num_nodes, -1)  # [B, N, D]
         change: Tensor = self.head(hidden)  # [B, N, H]
         return change.transpose(1, 2) + x[:, -1:, :, 0], hidden
 

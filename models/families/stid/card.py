@@ -37,4 +37,7 @@ CARD = FamilyCard(
         "prune.learning_rate": 2e-3,
     },
     search={"past_width": (16, 32, 56, 80), "num_layers": (1, 2), "node_width": (6, 12), "mixing_heads": (2, 4)},
+    measured="Simulated freeway, test RMSE 5 min ahead 4.52 km/h against 4.70 of boosted trees (4.01 against 4.66 with "
+    "data.horizon_steps=1). A week at 120 sensors, four freeway weeks side by side, protocol tgcn: MAE 3.71, RMSE 8.44 "
+    "against 4.44, 9.36 of the last value; mixing costs 6 % of MAE there, so there is none beyond 64 nodes.",
 )
