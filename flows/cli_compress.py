@@ -1,4 +1,4 @@
-"""Holds `roadworthy compress`: every candidate of a recipe, or a search for the best one inside a budget."""
+"""Holds `roadworthy compress`: every candidate, or a search for the best in a budget."""
 
 import os
 from dataclasses import asdict

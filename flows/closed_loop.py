@@ -1,4 +1,4 @@
-"""The closed-loop gate: a candidate and its references in the simulator, in parallel, seeded, within a budget.
+"""Runs a candidate and its references in the simulator, in parallel, within a budget.
 
 Every run is a process of its own (SUMO in process is a singleton) and a file in HOME/cache/closed_loop, put in place by
 a rename: a kill loses the runs under way, and a reference that drove a seed once is not driven again for the next

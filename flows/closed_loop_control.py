@@ -1,4 +1,4 @@
-"""Signal control in closed loop: a policy's parcel on unseen traffic, beside the controllers that cities have."""
+"""Drives a signal policy's parcel on unseen traffic, beside the controllers cities have."""
 
 import hashlib
 from collections.abc import Callable, Sequence

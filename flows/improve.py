@@ -1,4 +1,4 @@
-"""After imitation, better in closed loop: CMA-ES over a policy's own parameters, judged by simulated traffic.
+"""Improves a policy in closed loop: CMA-ES over its weights, judged by simulated traffic.
 
 Hansen and Ostermeier: Completely derandomized self-adaptation in evolution strategies, Evolutionary Computation 9(2),
 2001, by the library `cma`. All members of a generation drive the same traffic (common random numbers), every generation

@@ -1,4 +1,4 @@
-"""Searches distil × prune × quantise for the best model inside a budget, and sends it to the gates.
+"""Searches distil × prune × quantise for the best model in a budget, and has it judged.
 
 `roadworthy compress NAME --budget …`. The trials are in `search_trials.py`, the decision in `search_front.py`.
 """

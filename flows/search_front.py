@@ -1,4 +1,4 @@
-"""After the trials: the points near the front timed again, side by side, and the decision under the budget."""
+"""After the trials: points near the front timed side by side, and the decision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

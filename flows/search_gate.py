@@ -1,4 +1,4 @@
-"""The best point of a search before the gates: against the baselines and what is live, on the test split."""
+"""The best point before the gates: against baselines and what is live, on test."""
 
 from collections.abc import Sequence
 

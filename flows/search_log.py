@@ -1,4 +1,4 @@
-"""The search in MLflow: one run, under it one run for every point, with lineage to the teacher.
+"""The search in MLflow: one run, under it one for every point, with its teacher.
 
 Points on the front are logged as models, and their parcels lie in the store by digest.
 """

@@ -1,4 +1,4 @@
-"""The words of a search: `latency_ms=1.0,bytes=100_000` and `2%`, read or refused in the user's terms."""
+"""The words of a search: `latency_ms=1.0,bytes=100_000` and `2%`, read or refused."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What is to be compressed: a live product's teacher, found from its registered evaluation, or a recipe's."""
+"""What is to be compressed: a live product's teacher, or a recipe's."""
 
 import json
 from collections.abc import Mapping

@@ -53,24 +53,24 @@ def show_search(outcome: SearchOutcome) -> None:
     """The front, the gates, the sentence."""
     rows = [outcome.teacher, *(row for row in outcome.trials if row["name"] in outcome.front)]
     chosen = outcome.best["name"] if outcome.best else ""
-    columns = ["point", "what", outcome.judged, "loss %", "test", "kB", "p50 ms", "p99 ms", "64 rows, p50 ms", "rows/s"]
+    columns = ["point", outcome.judged, "loss %", "test", "kB", "p50 ms", "p99 ms", "rows/s"]
     cells = [
         [
             f"→ {row['name']}" if row["name"] == chosen else row["name"],
-            row["what"],
             error_text(row["error"], outcome.judged, outcome.unit),
             round(100 * row["loss"], 2),
             error_text(row["test_error"], outcome.judged, outcome.unit) if row["test_error"] is not None else None,
             row["bytes"] / 1000,
             row["latency_p50_ms"],
             row["latency_p99_ms"],
-            row["batch_p50_ms"],
             round(row["rows_per_second"]),
         ]
         for row in rows
     ]
     title = f"{outcome.product}: front of {outcome.num_tried} points, {outcome.recipe} on {outcome.data}, validation"
     console.table(title, columns, cells)
+    for row in rows:
+        console.out.print(f"{row['name']}: {row['what']}", highlight=False, soft_wrap=True)
     if outcome.gates:
         gates = [[gate["gate"], gate["passed"], gate["reason"]] for gate in outcome.gates]
         console.table("Gates", ["gate", "passed", "reason"], gates)

@@ -1,4 +1,4 @@
-"""One point of the compression search: fitted, pruned, exported, packed and judged on validation.
+"""One point of the search: fitted, pruned, exported, packed, judged on validation.
 
 Runs in a worker process, here or on another machine; every part is a step computed once, so what two points share, as
 the same student in two precisions, is computed for the first of them.

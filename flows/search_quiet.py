@@ -1,4 +1,4 @@
-"""A workshop whose tracking writes nothing: for worker processes, which need the object store alone.
+"""A workshop whose tracking writes nothing: for workers, which need the store alone.
 
 The search's own process logs every point when it is told of it, so no worker, here or on another machine, has to reach
 MLflow.

@@ -50,6 +50,8 @@ class Study:
         self._study.sampler = TPESampler(
             seed=seed + len(self._study.trials), multivariate=True, constant_liar=True, n_startup_trials=NUM_RANDOM
         )
+        running = self._study.get_trials(states=(TrialState.RUNNING,))
+        self._lost = [Trial(self._study, trial._trial_id) for trial in running]  # what a killed search was at: first
         self._asked: dict[int, Trial] = {}
 
     def ask(self) -> Asked | None:
@@ -57,7 +59,7 @@ class Study:
         for _ in range(MAX_REPEATS):
             if len(self._known()) >= self.space.num_points:
                 return None
-            trial = self._study.ask()
+            trial = self._lost.pop(0) if self._lost else self._study.ask()
             point = self.space.point(_suggested(trial, self.space))
             if not is_teacher(point) and point.name not in self._known():
                 self._asked[trial.number] = trial
@@ -103,10 +105,7 @@ class Study:
         return (trial for trial in self._study.trials if trial.state.is_finished())
 
     def _take_up(self) -> None:
-        """Starting points, what a killed search was at, and what other budgets know."""
-        for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
-            self._study.enqueue_trial(trial.params, skip_if_exists=False)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+        """Starting points, and what other budgets know."""
         if not self._study.trials:
             self._reuse()
         for numbers in self.space.starts():

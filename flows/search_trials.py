@@ -1,4 +1,4 @@
-"""The trials of a search: asked for, worked on by as many workers as there are, told; until enough or out of time."""
+"""The trials of a search: asked for, worked on by all workers, told."""
 
 import time
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait

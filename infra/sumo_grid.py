@@ -1,4 +1,4 @@
-"""Demonstrations of signal control on the simulated grid: what a good controller saw, and which phase it chose.
+"""Records what a signal controller saw on the simulated grid, and which phase it chose.
 
 A run is a process and a part file of its own, put in place by a rename. One choice in twenty that the junctions act on
 is drawn at random, so that the demonstrations also show how to come back from a mistake (the idea of DART, Laskey et

@@ -1,4 +1,4 @@
-"""The signalised grid as numbers drawn from a seed: who wants to go where and when, and by which streets."""
+"""Draws the traffic of the signalised grid from a seed: who goes where, when, by what way."""
 
 from __future__ import annotations
 

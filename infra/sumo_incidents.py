@@ -131,7 +131,7 @@ def _collected(scenario: IncidentsScenario, work: Path, _: Path) -> pl.DataFrame
 
 def _listed(scenario: IncidentsScenario, _: Path) -> pl.DataFrame:
     """Every incident of every run; `segment` is the number of the station before it, from 0."""
-    rows = []
+    rows: list[tuple[float, ...]] = []
     for run in range(scenario.num_runs):
         freeway = scenario.freeway(run)
         stations_km, zero_s = np.array(station_positions_km(freeway)), freeway.hours[0] * 3600

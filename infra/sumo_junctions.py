@@ -1,4 +1,4 @@
-"""What a junction of the grid can show, and what its detectors see: the border between SUMO and any controller.
+"""Says what a junction of the grid can show and what its detectors see.
 
 A movement is a side and whether it turns left, M = 8 of them: N, N left, E, E left, S, S left, W, W left. A phase gives
 green to some of them, K = 8: both opposite sides with left turns giving way, their left turns alone, or one side with

@@ -1,4 +1,4 @@
-"""The controllers that a signal policy is held against: fixed time after Webster, actuated, delay-based, max-pressure.
+"""Sets up what policies are held against: Webster, actuated, delay-based, max-pressure.
 
 All keep 3 s of yellow and 5 s of least green. The first three run SUMO's own programs in a fixed order of phases; which
 order and which constants served each of them best was tried on training seeds 1 and 2 at both levels of demand, and the

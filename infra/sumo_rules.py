@@ -1,4 +1,4 @@
-"""Rules that choose phases from an observation: max-pressure, and the priority index that gives the demonstrations.
+"""Chooses phases from an observation: max-pressure, and the priority index that teaches.
 
 The index is `models/families/control_priority` in numpy; a test holds the two to the same choices.
 """

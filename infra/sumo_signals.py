@@ -1,4 +1,4 @@
-"""One closed-loop episode on the signalised grid, in this process through libsumo, and what it cost its drivers.
+"""Runs one closed-loop episode on the signalised grid and counts what it cost its drivers.
 
 The cost is the mean time loss of every vehicle that wanted to enter: SUMO's time loss (against driving freely), plus
 the wait outside for a free place. Vehicles still under way at the end count with what they lost so far, vehicles that

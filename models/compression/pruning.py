@@ -113,11 +113,12 @@ def share_zero(network: nn.Module) -> float:
 
 def _weights(network: nn.Module) -> list[tuple[nn.Module, str]]:
     """Every (module, parameter name) whose single weights can be zeroed."""
-    kinds = (nn.Linear, nn.Conv2d)
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
     found: list[tuple[nn.Module, str]] = [
         (module, "weight") for module in network.modules() if isinstance(module, kinds)
     ]
     for module in network.modules():
-        if isinstance(module, nn.LSTM):
-            found += [(module, name) for name in ("weight_ih_l0", "weight_hh_l0")]
+        if isinstance(module, nn.RNNBase):
+            layers = range(module.num_layers)
+            found += [(module, f"weight_{kind}_l{layer}") for layer in layers for kind in ("ih", "hh")]
     return found

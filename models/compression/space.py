@@ -1,4 +1,4 @@
-"""What the compression search tries: student × distillation × pruning × precision, as numbers an optimiser can vary.
+"""What the search tries: student × distillation × pruning × precision, as numbers.
 
 Values come from the family's card (`search`); where it names none, whatever looks like a width is made smaller.
 """

@@ -1,4 +1,4 @@
-"""An extended Kalman filter that follows a car: wheel speed and turn rate carry it on, fixes pull it back.
+"""An extended Kalman filter of a car: wheels and gyroscope carry it on, fixes pull it back.
 
 Torch, batched and unrolled over the steps, so that the same lines find the origin of a data set's samples and are the
 baseline's exported graph. A client needs an origin only near enough to be on its patch: any filter will do.
@@ -59,7 +59,9 @@ def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = NOISE, cadence_s: f
     by_step = tuple(each.transpose(0, 1) for each in steps)  # [T, B, ...]
 
     def step(carry: tuple[Tensor, Tensor], now: tuple[Tensor, ...]) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        state, cov = _take_in(*_predict(*carry, *now[3:6], noise), *now[:3], now[6], noise)
+        fix, here, headed, drive, turn, drift, course = now
+        state, cov = _predict(*carry, drive, turn, drift, noise)
+        state, cov = _take_in(state, cov, fix, here, headed, course, noise)
         return (state, cov), torch.cat([state, cov.diagonal(dim1=1, dim2=2)], 1)
 
     if torch.compiler.is_exporting():

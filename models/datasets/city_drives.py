@@ -1,4 +1,4 @@
-"""Cars that report their position in simulated towns: noisy fixes, outages, a map of the roads, the true place.
+"""Cars in simulated towns: noisy fixes, outages, a map of the roads, and their true places.
 
 Made once with SUMO by a seeded script of ours (`infra/sumo_city.py`; the extra `sim` makes any other seed). Positions
 of satellite receivers between houses are drawn, not measured (`infra/sumo_city_sensors.py` says how): good for showing

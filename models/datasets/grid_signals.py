@@ -1,4 +1,4 @@
-"""Demonstrations of signal control on a simulated grid of sixteen junctions, our own and free of licences.
+"""Holds demonstrations of signal control on a simulated grid, our own, free of licences.
 
 What each junction's detectors saw when it was free to choose, and the phase that the teacher chose. Recorded by
 `infra/sumo_grid.py`; the shipped file is seed 1, any other seed is simulated.

@@ -1,4 +1,4 @@
-"""Judges a candidate by what happens when it acts: every seed driven by all controllers, compared in pairs.
+"""Judges a candidate by what happens when it acts, seed by seed beside its references.
 
 Open-loop errors are a poor guide to closed-loop behaviour, so whoever acts on traffic (signals, routes) is let loose in
 the simulator beside its references, on traffic that nobody was trained or tuned on. All see the same traffic, and the

@@ -1,4 +1,4 @@
-"""Times several parcels side by side, so that whatever else the machine does falls on all of them alike."""
+"""Times several parcels side by side: what else the machine does falls on all alike."""
 
 import time
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which of many compressed models to take: the Pareto front, and the best point inside a budget.
+"""Which of many compressed models to take: the front, the best inside a budget.
 
 A point is dominated when another is at least as good in everything and better in something. What is left is the front:
 what more bytes or milliseconds buy. Inside the budget the least validation error wins, then the fewest bytes.

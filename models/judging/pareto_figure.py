@@ -1,4 +1,4 @@
-"""Draws the Pareto front: error against bytes, error against latency, with the teacher and the budget."""
+"""Draws the front: error against bytes and latency, the teacher, the budget."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -21,5 +21,6 @@ CARD = FamilyCard(
     config=CnnConfig,
     student=CnnConfig(widths=(12, 24, 32, 48), dropout=0.0),
     recipe={"train.loss": "cross_entropy", "train.num_epochs": 20, "distil.num_epochs": 30, "train.patience": 10},
+    measured="validation of MNIST: 99.2 % after 3 of 4 epochs (widths 32-64-128: 95.6 % after 3 of 6); digits: a tie",
     search={"widths": ((6, 12, 16, 24), (8, 16, 24, 32), (12, 24, 32, 48), (16, 32, 48, 64))},
 )

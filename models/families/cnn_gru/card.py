@@ -23,7 +23,7 @@ CARD = FamilyCard(
     "Olson, Real-time correlative scan matching, ICRA 2009",
     network="models.families.cnn_gru.network:CnnGru",
     config=CnnGruConfig,
-    student=CnnGruConfig(width=24, num_filters=12),
+    student=CnnGruConfig(width=24, num_filters=20),
     recipe={"train.num_epochs": 12, "train.batch_size": 64, "train.loss": "huber", "distil.num_epochs": 12},
-    search={"width": (16, 24, 48), "num_filters": (8, 12, 24), "num_convolutions": (1, 2)},
+    search={"width": (16, 24, 48), "num_filters": (8, 12, 20), "num_convolutions": (1, 2)},
 )

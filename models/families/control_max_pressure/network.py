@@ -1,4 +1,4 @@
-"""Max-pressure: the phase with the most vehicles waiting and coming, less those that stand in its way.
+"""Serves the phase with the most vehicles waiting, less those that stand in its way.
 
 Varaiya: Max pressure control of a network of signalized intersections, Transportation Research C 36, 2013.
 """
@@ -33,10 +33,12 @@ class MaxPressure(nn.Module):
 
     def forward(self, observation: Tensor) -> Tensor:
         """observation: [B, F] in the order of the data set's card, unscaled; returns pressures [B, K]."""
-        queue, moving, _, far_queue, exits, _ = observation.split([8, 8, 4, 4, 4, 29], dim=1)
+        queue, moving, _, far_queue, exits, _ = observation.split_with_sizes([8, 8, 4, 4, 4, 29], dim=1)
         upstream = queue + moving + self.config.far_queue * far_queue.repeat_interleave(2, dim=1)  # [B, M]
         straight_on = exits[:, [2, 3, 0, 1]]  # [B, 4] by the side that vehicles come from
-        return upstream @ self.protected.T - self.config.exit_queue * straight_on @ self.protected[:, 0::2].T
+        in_the_way: Tensor = straight_on @ self.protected[:, 0::2].T
+        pressure: Tensor = upstream @ self.protected.T - self.config.exit_queue * in_the_way
+        return pressure
 
     def forward_hidden(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """The pressures, twice."""

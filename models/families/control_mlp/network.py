@@ -1,4 +1,4 @@
-"""Two hidden layers from what a junction's detectors see to a score for each phase, learned from demonstrations.
+"""Scores phases by two hidden layers over what detectors see, learned by imitation.
 
 Behavioural cloning, as in Pomerleau: Efficient training of artificial neural networks for autonomous navigation, Neural
 Computation 3(1), 1991.

@@ -1,4 +1,4 @@
-"""A priority index for each phase of a junction, with seventeen weights that closed-loop search has set.
+"""Ranks the phases of a junction by an index of seventeen weights, found in closed loop.
 
 Lämmer and Helbing: Self-control of traffic lights and vehicle flows in urban road networks, J. Stat. Mech., 2008.
 A phase is worth the vehicles that it would serve per second that this takes, change of lights included; the present
@@ -57,7 +57,7 @@ class Priority(nn.Module):
     def forward_hidden(self, observation: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and what each phase would serve, in vehicles and in seconds [B, 2 K]."""
         w = dict(zip(WEIGHTS, (self.start + self.spread * self.offset).unbind(), strict=True))
-        queue, moving, far, far_queue, exits, released, since, waited, shows, elapsed = observation.split(
+        queue, moving, far, far_queue, exits, released, since, waited, shows, elapsed = observation.split_with_sizes(
             [8, 8, 4, 4, 4, 4, 8, 8, 8, 1], dim=1
         )
         right_of_way = (shows @ self.protected)[:, :, None]  # [B, M, 1]

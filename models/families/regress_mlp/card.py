@@ -21,5 +21,6 @@ CARD = FamilyCard(
     config=RegressMlpConfig,
     student=RegressMlpConfig(width=16, dropout=0.0),
     recipe={"train.loss": "mae", "train.num_epochs": 40, "train.patience": 12, "distil.num_epochs": 40},
+    measured="validation of oregon_travel_times: MAE 3.30 s (5e-3: 3.31, 80 epochs: 3.32, huber: 3.35, 128 wide: 3.27)",
     search={"width": (4, 8, 16, 32)},
 )

@@ -29,5 +29,6 @@ CARD = FamilyCard(
         "train.augment": "light",
         "distil.num_epochs": 40,
     },
+    measured="validation of digits: cross entropy 0.006 (cnn 0.016, logistic 0.151)",
     search={"widths": ((8, 16, 32), (12, 24, 48), (16, 32, 64)), "num_blocks": (1, 2)},
 )

