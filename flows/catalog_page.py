@@ -1,4 +1,4 @@
-"""The catalog as a page: every family of every task with its paper, shapes, settings and how they were chosen."""
+"""The catalog as a page: every family with its paper, shapes and settings."""
 
 from collections.abc import Iterable
 

@@ -23,8 +23,8 @@ from models import catalog
 from models.artifact.predictor import Predictor
 from models.data.snapshot import Snapshot
 from models.judging import gates
-from models.judging.closed_loop import loop_gate
-from models.judging.gates import Verdict
+from models.judging.closed_loop import ClosedLoop, champion_gate, loop_gate
+from models.judging.gates import GateResult, Verdict
 from models.judging.measure import measure
 from models.judging.record import CandidateReport, Judged
 from models.judging.report import judge
@@ -134,7 +134,8 @@ def _judge_all(
     known = catalog.families(recipe.task)
     references = {name: one for name, one in test.items() if name in known}
     loop = closed_loop(session, choice.name, folders[choice.name], test[choice.name].report.parcel_digest)
-    verdict = gates.judge(test[choice.name], references, live, recipe.judge, loop_gate(loop) if loop else None)
+    driven = driven_gates(session, loop, champion)
+    verdict = gates.judge(test[choice.name], references, live, recipe.judge, driven)
     record = {
         "recipe": recipe.model_dump(mode="json"),
         "data": session.prepared.ref.model_dump(),
@@ -149,6 +150,17 @@ def _judge_all(
         "closed_loop": loop.model_dump(mode="json") if loop else None,
     }
     return record, {**test, **({CHAMPION: live} if live else {})}
+
+
+def driven_gates(session: Session, loop: ClosedLoop | None, champion: ModelRef | None) -> list[GateResult]:
+    """What driving showed: against the best reference, and against what is live."""
+    if loop is None:
+        return []
+    rival = None
+    if champion is not None:
+        folder = parcel_folder(session.shop, champion.digest)
+        rival = closed_loop(session, CHAMPION, folder, champion.digest)
+    return [loop_gate(loop), champion_gate(loop, rival, session.recipe.judge.confidence)]
 
 
 def _choose(recipe: Recipe, snapshot: Snapshot, val: Mapping[str, Judged]) -> Choice:

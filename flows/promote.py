@@ -11,7 +11,7 @@ import numpy as np
 
 from flows.closed_loop import closed_loop
 from flows.compress import PARCEL
-from flows.evaluate import Evaluation, judge_parcel
+from flows.evaluate import Evaluation, driven_gates, judge_parcel
 from flows.options import UsageError
 from flows.package import live_products, parcel_folder, snapshot_of
 from flows.prepare import Prepared
@@ -23,7 +23,6 @@ from infra.refs import DataRef, ModelRef
 from models.artifact.manifest import read_and_verify
 from models.artifact.predictor import Predictor
 from models.judging import gates
-from models.judging.closed_loop import loop_gate
 from models.judging.gates import Verdict
 from models.recipe import Recipe
 
@@ -119,7 +118,8 @@ def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict
     champion = judge_parcel(parcel_folder(shop, live.digest), snapshot, recipe, "test") if live else None
     session = session_from(shop, record)
     loop = closed_loop(session, candidate.report.name, folder, ref.digest)
-    return gates.judge(candidate, references, champion, recipe.judge, loop_gate(loop) if loop else None)
+    rival = live if live and live.digest != ref.digest else None
+    return gates.judge(candidate, references, champion, recipe.judge, driven_gates(session, loop, rival))
 
 
 def session_from(shop: Workshop, record: Mapping[str, Any]) -> Session:

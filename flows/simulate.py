@@ -1,4 +1,4 @@
-"""Simulated data: what a data set's scenario and a seed give, generated once with SUMO and kept by its content."""
+"""Simulates what a scenario and a seed give, once, and keeps it by its content."""
 
 import hashlib
 import importlib

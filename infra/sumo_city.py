@@ -1,4 +1,4 @@
-"""Simulated towns with cars that report their position, microscopic and seeded, through SUMO (the extra `sim`).
+"""Simulated towns with cars that report their position, through SUMO (the extra `sim`).
 
 Each town is a process and a part file of its own, put in place by a rename: a kill loses the towns under way and a
 rerun goes on behind them.

@@ -1,4 +1,4 @@
-"""Draws simulated towns from one seed: crooked streets, speed limits, signals and who drives where.
+"""Draws simulated towns from one seed: crooked streets, signals and who drives where.
 
 Pure and deterministic: every town draws from streams of its own (scenario seed, town, topic), so a town looks the same
 whether it is generated alone, after a crash, or beside others. `infra.sumo_city` turns the result into traffic.

@@ -1,4 +1,4 @@
-"""What a reporting car's receiver, wheels and gyroscope make of its true way: errors, jumps and outages.
+"""What a car's receiver, wheels and gyroscope make of its way: errors, jumps, outages.
 
 The position of a satellite receiver between houses is wrong in a way that lasts (reflections: a Gauss-Markov error), is
 noisy on top, now and then jumps while only a reflection is seen, and is missing in underpasses. Wheel speed and turn

@@ -1,4 +1,4 @@
-"""The freeway data set from a scenario: days of `infra.sumo`, joined into the files that it is read from."""
+"""The freeway data set from a scenario: days of `infra.sumo`, joined into its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rush hours on a short freeway at one-minute cadence, with and without incidents: data to learn detection from.
+"""Simulated rush hours on a short freeway, every minute, with and without incidents.
 
 Every run is two hours of a weekday's rush, morning and evening in turn. In every third run the second merge jams by
 itself, so slow traffic alone is no evidence. Incidents are drawn where and when traffic is moderate to dense: loops

@@ -1,4 +1,4 @@
-"""Counts alarms: incidents found and how soon, and false alarms, at a threshold of the probability.
+"""Counts alarms at a threshold: incidents found, how soon, and false alarms.
 
 Used where the threshold is chosen (on validation) and where it is judged (on test), so both count alike. An alarm is
 raised at a station in the minute in which its probability reaches the threshold after it was below (k = 1: the network

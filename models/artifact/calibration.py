@@ -1,4 +1,4 @@
-"""What a parcel is told after its export, measured on the validation split through the very graph that is served.
+"""Measures on validation, through the very graph that is served, what a parcel must know.
 
 Thresholds of alarms, quantiles around a forecast: they depend on how large a model's own errors are, so they are
 measured for each candidate, the quantised ones too. `calibrations/<task>.py` says how, where a task has any.

@@ -1,4 +1,4 @@
-"""Requests of the tensor tasks: named tensors as JSON or as arrays, checked against the manifest's specifications.
+"""Requests of the tensor tasks: named tensors, as JSON or as arrays, checked.
 
 JSON: `{"data": {"<input>": nested list, ...}}` or a list of such objects, null where something is missing and may be.
 A one-dimensional input whose entries have names, as the features of a table do, may come as `{name: number}` instead.

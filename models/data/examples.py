@@ -1,4 +1,4 @@
-"""Samples of a tensor task: named input arrays and one target, checked against their specifications.
+"""Samples of a tensor task: named input arrays and one target, checked.
 
 For what is neither a multi-node series nor an image: tables, tracks, windows of one junction, edges of a network.
 """

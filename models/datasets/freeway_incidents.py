@@ -1,4 +1,4 @@
-"""Simulated freeway rush hours with and without incidents: which segment is blocked, from loops by the minute.
+"""Simulated freeway rush hours with and without incidents: which segment is blocked.
 
 Made with SUMO by `infra/sumo_incidents.py`. The runs to learn from and to choose the alarm's threshold on are shipped
 and always the same; `data.seed` draws the runs of the test split anew: a model is judged on traffic that it never saw.

@@ -112,6 +112,29 @@ def loop_gate(record: ClosedLoop) -> GateResult:
     )
 
 
+def champion_gate(mine: ClosedLoop, champion: ClosedLoop | None, confidence: float) -> GateResult:
+    """`not_worse_than_champion`, both driven through the same traffic; passed where nothing else is live."""
+    gate, name, expected = "not_worse_than_champion", mine.candidate, "lower end of the difference not above 0"
+    if champion is None:
+        reason = f"{name} has no champion to be driven against: nothing else is live."
+        return GateResult(gate=gate, passed=True, reason=reason, expected=expected, got="no champion")
+    seeds = sorted({row.seed for row in mine.scenarios} & {row.seed for row in champion.scenarios})
+    ours, theirs = (_by_seed(one.scenarios, one.candidate, seeds) for one in (mine, champion))
+    difference = paired(ours - theirs, confidence)
+    passed = difference.low <= 0
+    return GateResult(
+        gate=gate,
+        passed=passed,
+        reason=(
+            f"{name} {'is not worse than' if passed else 'is worse than'} the champion in closed loop on {len(seeds)} "
+            f"seeds: {mine.judged} {ours.mean():.4g} against {theirs.mean():.4g} {mine.unit}, difference "
+            f"{difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}] at {difference.confidence:.0%}."
+        ),
+        expected=expected,
+        got=f"{difference.low:+.3g}",
+    )
+
+
 def _complete(rows: Iterable[LoopRow], names: Sequence[str]) -> list[int]:
     """Seeds of which every controller finished every scenario."""
     found = {(row.scenario, row.seed, row.controller) for row in rows}

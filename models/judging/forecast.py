@@ -1,7 +1,8 @@
-"""What a report says of a forecast: errors by step, hour, node and level of service, and what its band is worth.
+"""What a report says of a forecast, and what its band is worth.
 
-A band is worth what it holds: the share of the actual values between its outer quantiles, and how wide it is for that;
-the pinball loss (Koenker and Bassett, Econometrica 46, 1978) weighs both.
+Errors by step, hour, class of node and level of service. A band is worth what it holds: the share of the actual values
+between its outer quantiles, and how wide it is for that; the pinball loss (Koenker and Bassett, Econometrica 46, 1978)
+weighs both.
 """
 
 from collections.abc import Iterable, Mapping

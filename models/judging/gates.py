@@ -3,7 +3,7 @@
 A gate says what it saw; it does not raise, print or promote.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -43,12 +43,13 @@ def judge(
     references: Mapping[str, Judged],
     champion: Judged | None,
     rules: JudgeRecipe,
-    closed_loop: GateResult | None = None,
+    driven: Sequence[GateResult] = (),
 ) -> Verdict:
     """The verdict on `candidate`, judged on the test split.
 
     references: the baselines' reports on the same split, by family. champion: the live model's report on the same
-    split, None where nothing is live. closed_loop: what driving it in the simulator gave, where the task is driven.
+    split, None where nothing is live. driven: what the simulator showed, where the task is driven; a policy is held
+    against the champion there, and not by how often it decides alike.
     """
     results = []
     if candidate.report.task == "classify":
@@ -57,9 +58,7 @@ def judge(
     for name in sorted(owed, key=lambda name: (owed[name], name)):
         held_against = _beats if owed[name] == "beat" else _not_worse
         results.append(held_against(candidate, name, references.get(name), rules))
-    if closed_loop is not None:
-        results.append(closed_loop)
-    results.append(_champion(candidate, champion, rules))
+    results += driven or [_champion(candidate, champion, rules)]
     results += [_latency(candidate, rules), _bytes(candidate, rules), _golden(candidate), _contract(candidate)]
     return Verdict(candidate=candidate.report.name, passed=all(r.passed for r in results), results=tuple(results))
 

@@ -1,4 +1,4 @@
-"""Incidents: for each of N stations along a road, whether one blocks the road between it and the next.
+"""Incidents: for each of N stations, whether one blocks the road to the next.
 
 Logits out of the network, probabilities on the wire; the threshold of the alarm is chosen on validation
 (`artifact/alarms.py` counts, `artifact/calibrations/detect.py` chooses) and travels in the manifest.

@@ -1,4 +1,4 @@
-"""Tells a forecast network which nodes are neighbours: the given adjacency, a learned one, or both.
+"""Tells a forecast network which nodes are neighbours: as given, as learned, or both.
 
 Given: the row-normalised matrix, and its transpose where it is not symmetric, as in diffusion convolution (Li, Yu,
 Shahabi, Liu, ICLR 2018). Learned: softmax(relu(A B)) of two tables of node vectors (Wu et al., IJCAI 2019).

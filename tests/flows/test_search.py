@@ -28,7 +28,7 @@ from models.catalog import UnknownNameError
 from models.compression.space import Space, space_of
 from models.judging.pareto import Budget, Figures
 
-pytestmark = pytest.mark.families
+pytestmark = [pytest.mark.families, pytest.mark.timeout(900)]  # on a busy machine a killed search takes its time
 
 QUICK = {"train.num_epochs": 2, "distil.num_epochs": 1, "prune.num_epochs": 1, "judge.num_resamples": 100}
 BUDGET = Budget(bytes=40_000, max_loss=1.0)
@@ -45,11 +45,11 @@ def begin(home: str) -> tuple[Session, Done]:
     return session, pack(session, teacher)
 
 
-def go_on(begun: tuple[Session, Done], num_trials: int, budget: Budget = BUDGET) -> Trials:
+def go_on(begun: tuple[Session, Done], num_trials: int) -> Trials:
     session, packed = begun
     report = report_at(judge_packed(session, TEACHER, packed))
     space: Space = space_of(catalog.family("classify", "mlp"), session.recipe)
-    return run_trials(session, space, budget, Limits(num_trials, 120.0, num_jobs=1), report)
+    return run_trials(session, space, BUDGET, Limits(num_trials, 120.0, num_jobs=1), report)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,6 @@ def test_a_killed_search_goes_on_and_finished_points_are_not_tried_again(killed:
     began = time.monotonic()
     assert go_on(begun, 3).tried == trials.tried
     assert time.monotonic() - began < 5, "no worker was started"
-    other = go_on(begun, 3, Budget(bytes=1))
-    assert other.num_reused == 3, "another budget knows them"
 
 
 def test_the_best_inside_the_budget_is_the_choice_and_its_gates_are_as_tight(killed: str) -> None:

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees forecast each node's change from its own past, its neighbours' and the calendar.
+"""Boosted trees forecast each node's change from its past, its neighbours and the calendar.
 
 Friedman: Greedy Function Approximation: A Gradient Boosting Machine, Annals of Statistics 29(5), 2001; the histogram
 variant of Ke et al.: LightGBM, NeurIPS 2017, in scikit-learn. One ensemble for each of a few steps of the horizon,

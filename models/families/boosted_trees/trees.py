@@ -1,7 +1,7 @@
-"""Fits boosted trees with scikit-learn and lays them out as tables of perfect trees, walked without a branch.
+"""Fits boosted trees with scikit-learn and lays them out as tables of perfect trees.
 
-A tree of depth d is 2^d - 1 splits and 2^d leaves, row by row; where the fitted tree ends early, its leaf is repeated
-below splits that always go left.
+These are walked without a branch. A tree of depth d is 2^d - 1 splits and 2^d leaves, row by row; where the fitted tree
+ends early, its leaf is repeated below splits that always go left.
 """
 
 from dataclasses import dataclass

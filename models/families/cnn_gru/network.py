@@ -1,4 +1,4 @@
-"""Weighs places around a first estimate: at which of them would the car's track have lain on roads?
+"""Weighs places: at which of them would the car's track have lain on roads?
 
 The track's own shape (wheel speed along headings) is laid over the map at every place of a grid that is turned into the
 direction of travel. Convolutions see, for each place, how near a road every past step would have been; a GRU sees the

@@ -1,8 +1,8 @@
-"""The California algorithm: is occupancy high here, low at the next station, and did it just fall there?
+"""Is occupancy high here, low at the next station, and did it just fall there?
 
-Payne and Tignor: Freeway incident-detection algorithms based on decision trees with states, Transportation Research
-Record 682, 1978. All three tests must pass, so the least passed one is the score; a logistic curve makes it a
-probability.
+The California algorithm. Payne and Tignor: Freeway incident-detection algorithms based on decision trees with states,
+Transportation Research Record 682, 1978. All three tests must pass, so the least passed one is the score; a logistic
+curve makes it a probability.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Convolutions along the road: every filter sees the whole past of a few neighbouring stations.
+"""Convolutions along the road: a filter sees the whole past of a few stations.
 
 After Ritchie and Cheu: Simulation of freeway incident detection using artificial neural networks, Transportation
 Research Part C 1(3), 1993, who gave a perceptron the past of a station and of the next; here the same weights slide

@@ -1,7 +1,7 @@
-"""A gated recurrent unit over the minutes of each station and its neighbours, the same weights at every station.
+"""A gated recurrent unit over the minutes of each station and its neighbours.
 
 Cho et al.: Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine Translation, EMNLP 2014.
-Written out step by step: exported so, int8 and pruning reach its products.
+The weights are the same at every station. Written out step by step: exported so, int8 and pruning reach its products.
 """
 
 import torch

@@ -1,6 +1,7 @@
-"""Logistic regression on the newest readings around a station and on how they changed, fitted by Newton's method.
+"""Logistic regression on the newest readings around a station and how they changed.
 
-Cox: The regression analysis of binary sequences, Journal of the Royal Statistical Society B 20(2), 1958.
+Cox: The regression analysis of binary sequences, Journal of the Royal Statistical Society B 20(2), 1958. Fitted by
+Newton's method.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Gated dilated convolutions over time, diffusion over given and learned neighbours, skips to the end.
+"""Gated dilated convolutions over time, and diffusion over given and learned neighbours.
 
 Wu, Pan, Long, Jiang, Zhang: Graph WaveNet for Deep Spatial-Temporal Graph Modeling, IJCAI 2019. Deviations: the mask is
 an input, node and calendar are told to the end (as STID does), the output is a change from the last value, the layers

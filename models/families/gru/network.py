@@ -1,4 +1,4 @@
-"""One GRU shared by all nodes; its start is told the node, the slot of the day and the weekday.
+"""One GRU shared by all nodes; its start is told the node, the slot and the weekday.
 
 Cho, van Merriënboer, Gulcehre, Bahdanau, Bougares, Schwenk, Bengio: Learning Phrase Representations using RNN
 Encoder-Decoder for Statistical Machine Translation, EMNLP 2014. Written out step by step: exported so, int8 reaches

@@ -1,4 +1,6 @@
-"""One LSTM shared by all nodes; a linear head over the horizon is told the node, the slot of the day and the weekday.
+"""One LSTM shared by all nodes, and a linear head over the horizon.
+
+The head is told the node, the slot of the day and the weekday.
 
 Hochreiter and Schmidhuber: Long Short-Term Memory, Neural Computation 9(8), 1997.
 """

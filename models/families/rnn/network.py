@@ -1,4 +1,6 @@
-"""One simple recurrent network shared by all nodes; its start is told the node, the slot of the day and the weekday.
+"""One simple recurrent network shared by all nodes.
+
+Its start is told the node, the slot of the day and the weekday.
 
 Elman: Finding Structure in Time, Cognitive Science 14(2), 1990: state = tanh(W x + U state + b). Written out step by
 step: exported so, int8 reaches its products.

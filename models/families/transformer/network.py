@@ -1,4 +1,4 @@
-"""A transformer encoder reads each node's past, a token for each step; the last token tells the forecast.
+"""A transformer encoder reads each node's past; its last token tells the forecast.
 
 Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin: Attention Is All You Need, NeurIPS 2017. Two
 deviations: layers are normalised before, not after (Xiong et al., ICML 2020), and positions are learned.

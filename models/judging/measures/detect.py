@@ -1,4 +1,4 @@
-"""Measures incident detection: log loss decides; beside it what an operator meets at the validation threshold.
+"""Measures incident detection: log loss decides, alarms are shown beside it.
 
 Incidents found, minutes until then and false alarms are few whole numbers, too coarse to tell two candidates apart; the
 log loss is a proper score of every minute and station, and can be compared pairwise over whole runs.

@@ -1,4 +1,4 @@
-"""Measures positioning: how far from its true place a car is put, while fixes come in and in outages."""
+"""Measures positioning: how far off a car is put, while fixes come in and in outages."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""One watched hour of six stations with an incident behind the fourth, from minute 19.5 to 39.5."""
+"""A watched hour of six stations, an incident behind the fourth from 19.5 to 39.5 min."""
 
 import numpy as np
 from numpy.typing import NDArray

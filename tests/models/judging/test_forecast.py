@@ -1,4 +1,4 @@
-"""What a report says of a forecast under each protocol, and what of its band, against a sum by hand."""
+"""What a report says of a forecast and of its band, against a sum by hand."""
 
 from collections.abc import Callable
 from pathlib import Path

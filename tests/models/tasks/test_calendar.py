@@ -1,4 +1,4 @@
-"""What a network is told of node and time: near slots alike, a weekday that never came as no weekday."""
+"""What a network is told of node and time: near slots alike, an unseen weekday as none."""
 
 import torch
 
