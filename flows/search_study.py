@@ -8,12 +8,13 @@ Parzen estimators with several objectives and constraints (Ozaki et al., JAIR 20
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from flows.search_point import Tried
@@ -23,7 +24,7 @@ Constraints = Callable[[Tried], Mapping[str, float]]
 NUM_RANDOM = 12  # finished points before the sampler trusts its model
 MAX_REPEATS = 200  # suggestions in a row that were tried already: the space is used up
 TRIED, FAILED = "tried", "failed"
-DIRECTIONS = ["minimize", "minimize", "minimize"]  # error, bytes, median latency
+DIRECTIONS: list[Literal["minimize", "maximize"] | StudyDirection] = ["minimize"] * 3  # error, bytes, median latency
 
 
 @dataclass(frozen=True)

@@ -114,12 +114,14 @@ class Signals:
     @property
     def free(self) -> NDArray[np.bool_]:
         """[J]: whether the junction may change now."""
-        return (self.yellow_s == 0) & (self.green_s >= MIN_GREEN_S)
+        free: NDArray[np.bool_] = (self.yellow_s == 0) & (self.green_s >= MIN_GREEN_S)
+        return free
 
     @property
     def green(self) -> NDArray[np.bool_]:
         """[J, M]: which movements have the right of way now."""
-        return SERVED[self.shown] & (self.yellow_s == 0)[:, None]
+        green: NDArray[np.bool_] = SERVED[self.shown] & (self.yellow_s == 0)[:, None]
+        return green
 
     def tick(self) -> list[tuple[int, str]]:
         """One second passes; returns the lights that change by it: (junction, state)."""

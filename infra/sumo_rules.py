@@ -29,7 +29,8 @@ def max_pressure(observation: Floats) -> NDArray[np.int64]:
     queue, moving, _, far_queue, exits, *_ = np.split(observation, _STARTS, axis=1)
     upstream = queue + moving + np.repeat(far_queue, 2, axis=1) / BOTH_LANES
     pressure = upstream @ PROTECTED.T - MAX_PRESSURE_EXIT * exits[:, EXIT_STRAIGHT] @ PROTECTED[:, 0::2].T
-    return pressure.argmax(axis=1)
+    chosen: NDArray[np.int64] = pressure.argmax(axis=1)
+    return chosen
 
 
 MAX_PRESSURE_EXIT = 0.5
