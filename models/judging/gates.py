@@ -58,6 +58,8 @@ def judge(
     for name in sorted(owed, key=lambda name: (owed[name], name)):
         held_against = _beats if owed[name] == "beat" else _not_worse
         results.append(held_against(candidate, name, references.get(name), rules))
+    if candidate.report.task == "detect":
+        results.append(_false_alarms(candidate, rules))
     results += driven or [_champion(candidate, champion, rules)]
     results += [_latency(candidate, rules), _bytes(candidate, rules), _golden(candidate), _contract(candidate)]
     return Verdict(candidate=candidate.report.name, passed=all(r.passed for r in results), results=tuple(results))
@@ -127,6 +129,16 @@ def _latency(candidate: Judged, rules: JudgeRecipe) -> GateResult:
 def _bytes(candidate: Judged, rules: JudgeRecipe) -> GateResult:
     got, allowed = candidate.report.cost.num_bytes, rules.max_bytes
     return _budget("bytes_budget", candidate, got <= allowed, bytes_text(got), bytes_text(allowed))
+
+
+def _false_alarms(candidate: Judged, rules: JudgeRecipe) -> GateResult:
+    """An operator who is called for nothing stops coming."""
+    found = [item.value for item in candidate.report.metrics if item.name == "false_alarms_per_100_station_hours"]
+    if not found:
+        return _absent("false_alarm_budget", candidate, "false alarms")
+    allowed = f"{rules.max_false_alarms:g} per 100 station-hours"
+    got = f"{found[0]:.3g} false alarms per 100 station-hours"
+    return _budget("false_alarm_budget", candidate, found[0] <= rules.max_false_alarms, got, allowed)
 
 
 def _budget(gate: str, candidate: Judged, passed: bool, got: str, allowed: str) -> GateResult:

@@ -14,7 +14,11 @@ from models.training.loop import train
 from models.training.objective import TaskLoss
 from tests.models.conftest import one_epoch
 
-NETWORKS = [pytest.param(card, id=name) for name, card in catalog.all_families().items() if card.student is not None]
+NETWORKS = [
+    pytest.param(card, id=name)
+    for name, card in catalog.all_families().items()
+    if card.student is not None and card.recipe.get("prune.enabled", True)
+]
 
 
 def pruned(card, tiny, method: str, share: float = 0.4):

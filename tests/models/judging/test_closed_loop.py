@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.judging.closed_loop import ClosedLoop, LoopRow, judge_loop, loop_gate
+from models.judging.closed_loop import ClosedLoop, LoopRow, champion_gate, judge_loop, loop_gate
 from models.recipe import JudgeRecipe
 
 RULES = JudgeRecipe()
@@ -65,3 +65,12 @@ def test_a_single_seed_is_no_evidence() -> None:
 def test_the_record_goes_to_json_and_back() -> None:
     record = judge_loop(rows(policy=[20.0, 30.0], delay=[21.0, 31.5]), "policy", ["delay"], 2, RULES, unit="s")
     assert ClosedLoop.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_driven_candidate_is_held_against_a_driven_champion() -> None:
+    mine = judge_loop(rows(policy=[20.0, 30.0, 40.0], delay=[25.0, 35.0, 45.0]), "policy", ["delay"], 3, RULES)
+    better = judge_loop(rows(champion=[19.0, 28.9, 39.1], delay=[25.0, 35.0, 45.0]), "champion", ["delay"], 3, RULES)
+    assert champion_gate(mine, None, 0.95).passed
+    assert champion_gate(better, mine, 0.95).passed
+    refused = champion_gate(mine, better, 0.95)
+    assert not refused.passed and "policy is worse than the champion in closed loop on 3 seeds" in refused.reason

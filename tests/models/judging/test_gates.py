@@ -165,3 +165,13 @@ def _classifier(name: str, errors: Errors) -> Judged:
     changes = {"task": "classify", "judged_name": "error rate", "unit": "", "judged_min": 0, "judged_step": 0}
     report = forecast(name, 1.0).report.model_copy(update={**changes, "judged": interval(errors, 0.95, 200)})
     return Judged(report, errors)
+
+
+@pytest.mark.parametrize(("value", "passed"), [(4.9, True), (5.1, False)])
+def test_incidents_are_not_bought_with_false_alarms(value: float, passed: bool) -> None:
+    name = "false_alarms_per_100_station_hours"
+    metrics = [Metric(name=name, value=value, convention="at the validation threshold")]
+    candidate = forecast("cnn", 1.0, 4, task="detect", metrics=metrics)
+    found = gate(gates.judge(candidate, {}, None, RULES), "false_alarm_budget")
+    assert found.passed == passed
+    assert f"{value:.3g} false alarms per 100 station-hours, allowed 5 per 100 station-hours" in found.reason
