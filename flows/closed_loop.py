@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from flows.options import UsageError
 from flows.steps import key_of
 from infra.atomic import write_atomic
+from infra.workers import end_with_parent
 from models.judging.closed_loop import ClosedLoop, LoopRow, judge_loop
 from models.recipe import Recipe
 
@@ -104,7 +105,8 @@ def drive(
 ) -> Iterator[tuple[int, list[LoopRow]]]:  # fmt: skip
     """(runs done so far, the rows of one), in the order in which they end; none begins after `max_s` seconds.
 
-    num_processes: 0 for one per core. What an earlier call finished is read from `cache`.
+    num_processes: 0 for one per core. What an earlier call finished is read from `cache`. Raises UsageError when a
+    process is killed.
     """
     began, done = clock(), 0
     waiting = []
@@ -117,7 +119,7 @@ def drive(
     if not waiting:
         return
     num_processes = min(num_processes or os.cpu_count() or 1, len(waiting))
-    pool = ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(num_processes, multiprocessing.get_context("spawn"), initializer=end_with_parent)
     pending: dict[Future[Any], Run] = {}
     try:
         while waiting or pending:
@@ -127,12 +129,21 @@ def drive(
             if not pending:
                 return
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                rows = future.result()
+                rows = _result(future)
                 write_atomic(cache / f"{pending.pop(future).key}.json", json.dumps(rows).encode())
                 done += 1
                 yield done, _rows(rows)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _result(future: Future[Any]) -> Any:
+    """What a run gave. Raises UsageError when the processes themselves are gone."""
+    if isinstance(error := future.exception(), BrokenExecutor):
+        raise UsageError(
+            "a simulation's process died, killed or out of memory: the same command goes on behind the finished ones"
+        ) from error
+    return future.result()
 
 
 def work(run: Run) -> list[tuple[str, int, str, float]]:

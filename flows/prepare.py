@@ -34,7 +34,7 @@ DEFAULT_DATA = {
 }  # fmt: skip
 DEFAULT_RECIPE = {
     "forecast": "forecast/stid", "classify": "classify/cnn", "regress": "regress/mlp", "localise": "localise/cnn_gru",
-    "detect": "detect/cnn", "route": "route/mlp", "control": "control/linear_policy",
+    "detect": "detect/cnn", "route": "route/mlp", "control": "control/mlp",
 }  # fmt: skip
 
 

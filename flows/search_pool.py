@@ -6,7 +6,6 @@ search's own process does, however that ended.
 
 import multiprocessing
 import os
-import threading
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from flows.options import UsageError
 from flows.search_point import try_point
 from infra import settings as environment
 from infra.settings import Settings
+from infra.workers import end_with_parent
 
 
 class Pool(Protocol):
@@ -84,11 +84,4 @@ class RayPool:
 def _begin() -> None:
     """In a new worker: stdout is the command's JSON, so chatter goes to stderr; and end with the parent."""
     os.dup2(2, 1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
+    end_with_parent()

@@ -17,6 +17,7 @@ CARD = FamilyCard(
     task="control",
     title="Multilayer perceptron, by imitation",
     source="Pomerleau, Efficient training of artificial neural networks for autonomous navigation, Neural Comp., 1991",
+    measured="Imitation error on validation runs, 7.0 % of choices; width and epochs were not searched.",
     network="models.families.control_mlp.network:ControlMlp",
     config=ControlMlpConfig,
     student=ControlMlpConfig(width=32),

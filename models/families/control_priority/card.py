@@ -21,6 +21,10 @@ CARD = FamilyCard(
     task="control",
     title="Evolved priority index of phases",
     source="Lämmer and Helbing, Self-control of traffic lights, J. Stat. Mech. P04019, 2008; CMA-ES, Hansen 2001",
+    measured=(
+        "Closed loop on training seeds 1, 4, 49 and 57 at busy demand, 30 min: 35.4 to 39.4 s lost "
+        "against 38.2 to 42.4 s of max-pressure."
+    ),
     network="models.families.control_priority.network:Priority",
     config=PriorityConfig,
     student=PriorityConfig(),

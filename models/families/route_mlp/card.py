@@ -21,6 +21,10 @@ CARD = FamilyCard(
     task="route",
     title="Multilayer perceptron shared by all edges, with mixtures of them",
     source="Shao et al., Spatial-Temporal Identity, CIKM 2022; Tolstikhin et al., MLP-Mixer, NeurIPS 2021",
+    measured=(
+        "Validation mornings, MAE: mixtures 5.36 s, none 5.22; width 96 or 192 5.36, 5.21; rate 2e-3 or "
+        "4e-3 5.36, 5.32: the smallest of ties."
+    ),
     network="models.families.route_mlp.network:RouteMlp",
     config=RouteMlpConfig,
     student=RouteMlpConfig(width=32, edge_width=6, weekday_width=2, mixing_heads=1, mixing_rank=8, dropout=0.0),
