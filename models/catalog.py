@@ -22,7 +22,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "forecast": ("The next H steps of one quantity at N sensors", "x [B, T, N, C], mask, clock [B, 2] → [B, H, N]"),
     "classify": ("Which of K classes an image shows", "x [B, C, H, W] → [B, K]"),
     "regress": ("One quantity of a row of a table", "x [B, F] → [B, 1]"),
-    "localise": ("Where a vehicle is, from its last T fixes and the map", "fixes [B, T, F], patch [B, 1, P, P] → [B, 2]"),
+    "localise": ("Where a vehicle is, by its last T fixes and a map", "fixes [B, T, F], patch [B, 1, P, P] → [B, 2]"),
     "detect": ("At which of N stations an incident disturbs traffic", "x [B, T, N, C] → [B, N]"),
     "route": (
         "Travel times of E edges, from which routes are planned",

@@ -9,7 +9,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "catalog.md"
 
 
 def test_the_page_is_written_by_its_command() -> None:
-    assert PAGE.read_text() == catalog_page(catalog.datasets().values()), "roadworthy catalog --markdown > docs/catalog.md"
+    again = "roadworthy catalog --markdown > docs/catalog.md"
+    assert PAGE.read_text() == catalog_page(catalog.datasets().values()), again
 
 
 def test_every_network_says_how_its_defaults_were_chosen_and_what_a_search_tries() -> None:

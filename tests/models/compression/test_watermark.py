@@ -19,8 +19,8 @@ from models.training.build import build_network
 
 KEY, OWNER, WIDTH = b"a secret of the owner", 0xDEADBEEF, 64
 # One of each kind of weight: products, recurrences, convolutions over time, stations and pictures, attention.
-KINDS = ("forecast/stid", "forecast/lstm", "forecast/transformer", "forecast/graph_wavenet", "classify/cnn", "detect/cnn",
-         "regress/mlp")  # fmt: skip
+KINDS = ("forecast/stid", "forecast/lstm", "forecast/transformer", "forecast/graph_wavenet", "classify/cnn",
+         "detect/cnn", "regress/mlp")  # fmt: skip
 NETWORKS = [pytest.param(catalog.all_families()[name], id=name) for name in KINDS]
 
 
