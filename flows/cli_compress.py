@@ -34,7 +34,7 @@ def compress(
     timeout: Annotated[str, typer.Option(help="No trial goes on after this: 90s, 10min, 1h.")] = "30min",
     jobs: Annotated[int, typer.Option(min=0, help="Workers of one thread each; 0: one for each core.")] = 0,
     ray: Annotated[str, typer.Option(help="Address of a Ray cluster that works instead, or `local`.")] = "",
-    seed: Annotated[int, typer.Option(help="Of the sampler; networks keep their recipe's.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampler; networks keep their recipe's.")] = 0,
     promote: Annotated[bool, typer.Option("--promote/--no-promote", help="Register and promote what passes.")] = True,
     as_json: AsJson = False,
 ) -> None:
@@ -66,13 +66,19 @@ def _search(
     name: str, data: str | None, settings: list[str], product: str, bounds: tuple[str, str], limits: dict[str, Any],
     is_promoting: bool,
 ) -> "SearchOutcome":  # fmt: skip
-    """The words are read before anything is started."""
+    """The words are read, and what they name is looked up, before anything is started."""
     from flows.run import begin_flow
     from flows.search_options import parse_budget, parse_seconds
+    from flows.search_origin import wished_recipe
+    from flows.workshop import open_workshop
+    from models import catalog
+    from models.compression.space import space_of
 
     wish = asdict(parse_budget(*bounds))
     limits["timeout_s"] = parse_seconds(limits.pop("timeout"), "--timeout")
     chosen = parse_settings(settings)
+    recipe = wished_recipe(open_workshop(), name, data, chosen, product)
+    space_of(catalog.family(recipe.task, recipe.family), recipe)
     begin_flow(f"{name}: search under {bounds[0]}, loss at most {bounds[1]}")
     from flows.search import compression_search
     from flows.search_outcome import SearchOutcome

@@ -148,7 +148,7 @@ def simulate(
     name: Name,
     days: Annotated[int, typer.Option(min=1)] = 28,
     stations: Annotated[int, typer.Option(min=2)] = 30,
-    seed: Annotated[int, typer.Option()] = 7,
+    seed: Annotated[int, typer.Option(min=0, max=2_000_000)] = 7,
     processes: Annotated[int, typer.Option(min=1)] = 2,
     as_json: AsJson = False,
 ) -> None:

@@ -64,8 +64,11 @@ class Plan:
 
 
 def need_simulator(recipe: Recipe) -> None:
-    """Raises UsageError where the task is judged in the simulator and the extra `sim` is not installed."""
-    if recipe.task in DRIVEN_TASKS and (find_spec("sumo") is None or find_spec("libsumo") is None):
+    """Raises UsageError where a driven task lacks the extra `sim`, or would be judged on traffic it learned from."""
+    if recipe.task not in DRIVEN_TASKS:
+        return
+    _loop_of(recipe.task).refuse_seen(_seeds(recipe))
+    if find_spec("sumo") is None or find_spec("libsumo") is None:
         raise UsageError(
             f"{recipe.name} is judged in closed loop, and SUMO is not installed; install the extra: "
             ".venv/bin/python -m pip install -e '.[sim]'"
@@ -78,14 +81,11 @@ def closed_loop(session: "Session", candidate: str, parcel: Path, digest: str) -
     The seeds are `judge.closed_loop_seeds` from `judge.closed_loop_first_seed` on. Raises UsageError when fewer than
     two seeds were finished within `judge.closed_loop_max_s`.
     """
-    recipe, rules = session.recipe, session.recipe.judge
+    recipe, rules, seeds = session.recipe, session.recipe.judge, _seeds(session.recipe)
     if recipe.task not in DRIVEN_TASKS:
         return None
     need_simulator(recipe)
-    seeds = [rules.closed_loop_first_seed + number for number in range(rules.closed_loop_seeds)]
-    plan: Plan = importlib.import_module(f"flows.closed_loop_{recipe.task}").plan(
-        session, candidate, parcel, digest, seeds
-    )
+    plan: Plan = _loop_of(recipe.task).plan(session, candidate, parcel, digest, seeds)
     rows: list[LoopRow] = []
     cache = session.shop.home / "cache" / "closed_loop"
     for done, found in drive(plan.runs, cache, rules.closed_loop_max_s):
@@ -97,6 +97,14 @@ def closed_loop(session: "Session", candidate: str, parcel: Path, digest: str) -
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _loop_of(task: str) -> Any:
+    return importlib.import_module(f"flows.closed_loop_{task}")
+
+
+def _seeds(recipe: Recipe) -> list[int]:
+    return [recipe.judge.closed_loop_first_seed + number for number in range(recipe.judge.closed_loop_seeds)]
 
 
 def drive(

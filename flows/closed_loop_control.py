@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 import infra
 from flows.closed_loop import Plan, Run
 from flows.options import UsageError
+from infra.sumo_grid import FIRST_SEED
 from infra.sumo_grid_scenario import LEVELS, GridScenario
 from infra.sumo_plans import CONTROLLERS, controller
 from infra.sumo_signals import CONVENTION, episode
@@ -22,8 +23,18 @@ if TYPE_CHECKING:
 
 WORK = "flows.closed_loop_control:drive_signals"
 MINUTES, DRAIN_MIN = 30, 20
+UNSEEN = (1000, FIRST_SEED)  # from, and before
 Rows = list[tuple[str, int, str, float]]
 SIMULATION = ("sumo_grid_scenario", "sumo_junctions", "sumo_signals", "sumo_plans", "sumo_rules", "sumo_tools")
+
+
+def refuse_seen(seeds: Sequence[int]) -> None:
+    """Raises UsageError for traffic that the controllers were tuned on, or a policy learned from."""
+    if min(seeds) < UNSEEN[0] or max(seeds) >= UNSEEN[1]:
+        raise UsageError(
+            f"judge.closed_loop_first_seed={min(seeds)}: expected seeds from {UNSEEN[0]} to {UNSEEN[1] - 1}; on those "
+            "before them controllers were tuned, from those behind them policies learn"
+        )
 
 
 def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: Sequence[int]) -> Plan:
@@ -31,14 +42,14 @@ def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: S
     name = session.recipe.data.name
     if name != grid_signals.CARD.name:
         raise UsageError(f"{name}: a policy is judged on the simulated grid; expected {grid_signals.CARD.name}")
-    code = code_digest()
+    code, references = code_digest(), tuple(name for name in CONTROLLERS if name != candidate)
     runs = []
     for seed in seeds:
         for level in reversed(list(LEVELS)):  # the longest first, so that the cores finish together
             traffic = {"seed": seed, "level": level, "minutes": MINUTES, "drain_min": DRAIN_MIN}
             runs.append(Run(WORK, {**traffic, "name": candidate, "digest": digest}, {"parcel": str(parcel)}, code))
-            runs += [Run(WORK, {**traffic, "name": name, "digest": ""}, {"parcel": ""}, code) for name in CONTROLLERS]
-    return Plan(runs, candidate, tuple(CONTROLLERS), "mean time loss", "s", f"Counted: {CONVENTION}.")
+            runs += [Run(WORK, {**traffic, "name": name, "digest": ""}, {"parcel": ""}, code) for name in references]
+    return Plan(runs, candidate, references, "mean time loss", "s", f"Counted: {CONVENTION}.")
 
 
 def drive_signals(seed: int, level: str, minutes: int, drain_min: int, name: str, digest: str, parcel: str) -> Rows:

@@ -17,6 +17,7 @@ from flows.closed_loop import Plan, Run
 from flows.compress import PARCEL, pack
 from flows.options import UsageError
 from flows.train import fit, variants
+from infra.sumo_works import scenario_of
 from models import catalog
 from models.datasets import city_travel_times
 
@@ -26,13 +27,28 @@ if TYPE_CHECKING:
 
 WORK = "flows.closed_loop_route:drive_day"
 SCENARIO = "works"
-WORKING_DAYS = 5
+WORKING_DAYS, LAST_SEED = 5, 100_000
 CONVENTION = (
     "Counted: seconds from the wish to depart to the arrival, mean over the trips of a morning whose free-flow way "
     "leads over works; nobody is told of works before they are announced, or of a travel time before a car reported it."
 )
 SIMULATION = ("sumo_works_scenario", "sumo_works", "sumo_drive", "sumo_tools")
 Rows = list[tuple[str, int, str, float]]
+
+
+def refuse_seen(seeds: Sequence[int]) -> None:
+    """Raises UsageError for days that travel times were learned from."""
+    num_days = scenario_of(city_travel_times.SCENARIO).num_days
+    if day_of(min(seeds)) < num_days or max(seeds) >= LAST_SEED:
+        raise UsageError(
+            f"judge.closed_loop_first_seed={min(seeds)}: expected seeds from {num_days // 7 + 1} to {LAST_SEED - 1}; "
+            f"each is a day, and travel times are learned from the first {num_days}"
+        )
+
+
+def day_of(seed: int) -> int:
+    """The working day, counted from a Monday, that a seed stands for."""
+    return 7 * seed + seed % WORKING_DAYS
 
 
 def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: Sequence[int]) -> Plan:
@@ -63,12 +79,10 @@ def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: S
 def drive_day(scenario: Mapping[str, Any], seed: int, digests: Mapping[str, str], parcels: Mapping[str, str]) -> Rows:
     """One working day that no data set has, with a planner for each parcel; their mean travel times."""
     from infra.sumo_drive import drive
-    from infra.sumo_works import scenario_of
 
     planners = {name: parcel_planner(Path(parcels[name]), digest) for name, digest in sorted(digests.items())}
-    day = 7 * seed + seed % WORKING_DAYS
     num_past, num_ahead = city_travel_times.NUM_PAST, city_travel_times.NUM_AHEAD
-    driven = drive(scenario_of(scenario), day, planners, num_past, num_ahead)
+    driven = drive(scenario_of(scenario), day_of(seed), planners, num_past, num_ahead)
     if not driven:
         raise UsageError(f"seed {seed}: no works lie in anybody's way on this day; choose other seeds")
     found: dict[str, list[float]] = {name: [] for name in planners}

@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+NAME_WIDTH = 24
 
 err = Console(stderr=True)
 out = Console()
@@ -26,7 +28,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
     view = Table(header_style="bold")
     for position, name in enumerate(columns):
         is_number = bool(rows) and isinstance(rows[0][position], int | float)
-        view.add_column(name, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
+        # In a narrow terminal heads are wrapped; numbers, and the names of rows, are not taken away.
+        widest = max((len(_text(row[position])) for row in rows), default=0)
+        least = widest if is_number else min(NAME_WIDTH, widest) if position == 0 else None
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        view.add_column(name, justify=justify, overflow="fold", min_width=least)
     for row in rows:
         view.add_row(*(_text(cell) for cell in row))
     to.print(f"\n[bold]{title}[/]", highlight=False)

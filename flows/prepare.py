@@ -36,6 +36,7 @@ DEFAULT_RECIPE = {
     "forecast": "forecast/stid", "classify": "classify/cnn", "regress": "regress/mlp", "localise": "localise/cnn_gru",
     "detect": "detect/cnn", "route": "route/mlp", "control": "control/mlp",
 }  # fmt: skip
+MAX_SEED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,8 @@ def _scenario(card: DatasetCard, module: ModuleType, seed: int | None) -> dict[s
         return None
     if seed is None and hasattr(module, "fetch"):
         return None
+    if (seed or 0) > MAX_SEED:
+        raise UsageError(f"data.seed={seed}: expected 0 to {MAX_SEED}, as SUMO's own seeds are made of it")
     return {**scenario, "seed": scenario["seed"] if seed is None else seed}
 
 

@@ -15,6 +15,7 @@ from infra.servers import prefect_api
 from infra.settings import Settings
 from infra.stack import Stack
 from infra.tracking import is_dead, this_process
+from models.recipe import Recipe
 
 RUN = "ROADWORTHY_RUN"  # in the environment of a run's children: HOME and the process that started them
 
@@ -30,6 +31,7 @@ def run_lifecycle(
     if until == "package" and (found := find_outcome(shop, full)) is not None:
         console.say(f"{full.product}: nothing changed since it was {found.verdict}")
         return found.model_copy(update={"seconds": {"total": round(time.perf_counter() - began, 3)}})
+    _refuse_early(full)
     return Outcome.model_validate(_flow(recipe, full.data.name, settings, full.product, until))
 
 
@@ -38,7 +40,15 @@ def run_steps(
 ) -> dict[str, dict[str, Any]]:
     """The steps up to "train" or "compress": key, folder, seconds and notes by name."""
     full = build_recipe(open_workshop(), recipe, data, settings, product)
+    _refuse_early(full)
     return _flow(recipe, full.data.name, settings, full.product, until)
+
+
+def _refuse_early(recipe: Recipe) -> None:
+    """What the flow would refuse in its first step, without Prefect's words around it."""
+    from flows.closed_loop import need_simulator
+
+    need_simulator(recipe)
 
 
 def sweep(config: Settings) -> int:

@@ -26,23 +26,32 @@ class Origin:
 
 
 def find_origin(shop: Workshop, name: str, data: str | None, settings: Mapping[str, Any], product: str = "") -> Origin:
-    """By the name of a live product, or `task/family`, whose teacher is trained first.
+    """By the name of a live product, or `task/family`, whose teacher is trained first; raises as `wished_recipe`."""
+    recipe = wished_recipe(shop, name, data, settings, product)
+    if name in catalog.recipe_names():
+        return Origin(recipe, prepare_data(shop, recipe))
+    return Origin(recipe, prepared_from(shop, DataRef.model_validate(_registered(shop, name)["data"])))
+
+
+def wished_recipe(
+    shop: Workshop, name: str, data: str | None, settings: Mapping[str, Any], product: str = ""
+) -> Recipe:
+    """What is to be searched, known before anything is computed.
 
     Raises UnknownNameError, RecipeError, and UsageError where a live product's recipe was to be changed.
     """
     if name in catalog.recipe_names():
-        recipe = build_recipe(shop, name, data, settings, product)
-        return Origin(recipe, prepare_data(shop, recipe))
+        return build_recipe(shop, name, data, settings, product)
     live = live_products(shop)
     if name not in live:
         raise UnknownNameError("recipe or live product", name, [*catalog.recipe_names(), *live])
+    recipe = _recipe_of(shop, name)
     if data or settings or product:
         raise UsageError(
             f"{name} is live: its own recipe and data are searched, --data, --set and --product are for a recipe, "
-            f"e.g. roadworthy compress {_recipe_of(shop, name).name} --data {_recipe_of(shop, name).data.name}"
+            f"e.g. roadworthy compress {recipe.name} --data {recipe.data.name}"
         )
-    record = _registered(shop, name)
-    return Origin(_recipe_of(shop, name), prepared_from(shop, DataRef.model_validate(record["data"])))
+    return recipe
 
 
 def _registered(shop: Workshop, product: str) -> dict[str, Any]:

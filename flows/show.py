@@ -8,16 +8,22 @@ from flows.prepare import all_datasets
 from flows.workshop import Workshop
 from models import catalog
 
+MAX_COLUMNS = 5
+COLUMNS = {
+    "detect": ("log_loss", "num_found", "mean_time_to_detect", "false_alarms_per_100_station_hours"),
+    "route": ("mae", "rmse", "way_error"),
+}
+
 
 def show_outcome(outcome: Outcome) -> None:
     """Verdict, the sentence, every candidate, every gate."""
     title = f"{outcome.product}: candidates on the held-back test split ({outcome.convention})"
-    names = [name for name in next(iter(outcome.metrics.values())) if not name.endswith("_pooled")]
-    columns = ["candidate", *names, "kB", "p50 ms", "p99 ms", "rows/s"]
+    names = _shown(outcome)
+    columns = ["candidate", *(name.replace("_", " ") for name in names), "kB", "p50 ms", "p99 ms", "rows/s"]
     rows = [
         [
             f"→ {name}" if name == outcome.candidate else name,
-            *(metrics[metric] for metric in names),
+            *(metrics.get(metric) for metric in names),
             outcome.bytes[name] / 1000,
             outcome.latency_ms[name]["p50"],
             outcome.latency_ms[name]["p99"],
@@ -26,11 +32,23 @@ def show_outcome(outcome: Outcome) -> None:
         for name, metrics in outcome.metrics.items()
     ]
     console.table(title, columns, rows)
+    if outcome.closed_loop:
+        loop = outcome.closed_loop
+        means = sorted(loop["means"].items(), key=lambda item: item[1])
+        title = f"In closed loop: {loop['judged']}, {loop['unit']}, {loop['num_seeds']} unseen seeds"
+        console.table(title, ["who", "mean"], [[name, value] for name, value in means])
     gates = [[gate["gate"], gate["passed"], gate["reason"]] for gate in outcome.gates]
     console.table("Gates", ["gate", "passed", "reason"], gates)
     console.out.print(outcome.sentence, highlight=False)
     version = f", version {outcome.model_version}" if outcome.model_version else ""
     console.out.print(f"[bold]{outcome.verdict}[/]: {outcome.product}{version}", highlight=False)
+
+
+def _shown(outcome: Outcome) -> list[str]:
+    """The figures that fit beside each other; all of them are in `--json` and in MLflow."""
+    known = [name for name in next(iter(outcome.metrics.values())) if not name.endswith("_pooled")]
+    chosen = [name for name in COLUMNS.get(outcome.recipe.partition("/")[0], ()) if name in known]
+    return chosen or known[:MAX_COLUMNS]
 
 
 def show_prediction(record: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from models.data.tables import Table, read_table
 MAX_WORDS = 24  # different words in one column: more are names, not kinds
 MIN_DAYS = 10  # below this every moment is a group of its own
 COPY = 0.99999  # correlation with the target at which a feature is the target itself
+DEFAULT_TIME = "time"  # looked for, and not missed where there is none
 Columns = dict[str, NDArray[np.float64]]  # by name, (S,), NaN where empty
 
 
@@ -37,7 +38,7 @@ class Rows:
     target: str
     features: tuple[str, ...] = ()
     unit: str = ""
-    time: str = "time"
+    time: str = DEFAULT_TIME
     group: str = ""
     missing: float | None = None
     max_missing_share: float = 0.2
@@ -77,6 +78,8 @@ def _header(names: list[str], about: Rows) -> list[Finding]:
     ]
     if about.target in about.features:
         findings.append(Finding("header", about.target, "a feature that is not the target", "both"))
+    if about.time not in ("", DEFAULT_TIME, *names):
+        findings.append(Finding("header", about.time, "the column of times", ", ".join(names)))
     twice = sorted({name for name in names if names.count(name) > 1} - set(wanted), key=natural)
     return findings + [Finding("header", name or "(no name)", "each name once", "again") for name in twice]
 
@@ -142,6 +145,8 @@ def _useful(columns: Columns, target: NDArray[np.float64]) -> tuple[Columns, lis
     findings: list[Finding] = []
     kept: Columns = {}
     known_target = ~np.isnan(target)
+    if known_target.any() and np.ptp(target[known_target]) == 0:
+        findings.append(Finding("all", "target", "a target that varies", f"always {target[known_target][0]:g}"))
     for name, column in columns.items():
         known = column[~np.isnan(column)]
         if known.size == 0 or known.min() == known.max():

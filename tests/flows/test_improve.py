@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from flows import improve
+from flows.closed_loop import need_simulator
 from flows.closed_loop_control import plan
 from flows.options import UsageError
 from infra.sumo_junctions import OBSERVED, PHASES
@@ -48,6 +49,19 @@ def test_the_plan_drives_everybody_seed_by_seed(tmp_path: Path) -> None:
     assert made.references == CONTROLLERS
     assert [run.arguments["seed"] for run in made.runs] == [9000] * 10 + [9001] * 10
     assert len({run.key for run in made.runs}) == 20
+
+
+def test_a_rule_is_not_held_against_itself(tmp_path: Path) -> None:
+    made = plan(session_of(tmp_path), "max_pressure", tmp_path / "parcel", "abc", [9000])  # type: ignore[arg-type]
+    assert "max_pressure" not in made.references
+    assert len({(run.arguments["level"], run.arguments["name"]) for run in made.runs}) == len(made.runs)
+
+
+@pytest.mark.parametrize("first", [1, 995, 99_999])
+def test_seeds_that_somebody_has_seen_are_refused(first: int) -> None:
+    recipe = build("control/priority", grid_signals.CARD, {"judge.closed_loop_first_seed": first})
+    with pytest.raises(UsageError, match="expected seeds from 1000 to 99999"):
+        need_simulator(recipe)
 
 
 @pytest.mark.families

@@ -1,10 +1,11 @@
 """Ways from the command line: what is said where there is nothing to plan with."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from flows.closed_loop_route import code_digest
+from flows.closed_loop_route import code_digest, refuse_seen
 from flows.options import UsageError
 from flows.route import Wish, _read, find_ways
 from flows.workshop import open_workshop
@@ -25,6 +26,12 @@ def test_a_request_file_that_is_none_is_refused(tmp_path: Path, text: str | None
         path.write_text(text)
     with pytest.raises(UsageError, match=message):
         _read(path)
+
+
+@pytest.mark.parametrize(("first", "is_seen"), [(0, True), (2, True), (3, False), (9000, False), (99_999, True)])
+def test_days_that_travel_times_were_learned_from_are_refused(first: int, is_seen: bool) -> None:
+    with pytest.raises(UsageError, match="expected seeds from 3") if is_seen else nullcontext():
+        refuse_seen([first, first + 1])
 
 
 def test_the_loop_s_code_has_a_digest() -> None:

@@ -114,3 +114,15 @@ def test_marked_and_unknown_values_are_missing(tmp_path: Path) -> None:
 
 def test_too_few_rows(tmp_path: Path) -> None:
     assert refused(trips(tmp_path / "a.csv", num_days=4), Rows("t", "seconds", ("length_m",))) == [("all", "all", "40")]
+
+
+def test_a_named_time_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadDataError, match="the column of times"):
+        read_rows(trips(tmp_path / "trips.csv"), Rows("trips", "seconds", time="departed"))
+
+
+def test_a_target_that_never_varies_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "flat.csv"
+    path.write_text("x,y\n" + "".join(f"{i},5\n" for i in range(80)))
+    with pytest.raises(BadDataError, match="a target that varies"):
+        read_rows(path, Rows("flat", "y"))
