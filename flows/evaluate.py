@@ -20,6 +20,8 @@ from flows.train import competitors
 from infra.promotion import standing
 from infra.refs import ModelRef
 from models import catalog
+from models.artifact.manifest import Manifest as ParcelManifest
+from models.artifact.manifest import read_and_verify
 from models.artifact.predictor import Predictor
 from models.data.snapshot import Snapshot
 from models.judging import gates
@@ -182,10 +184,22 @@ def _choose(recipe: Recipe, snapshot: Snapshot, val: Mapping[str, Judged]) -> Ch
     )
 
 
+def refuse_other_question(session: Session) -> None:
+    """Raises UsageError when what is live answers another question: known before anything is trained."""
+    live = standing(session.shop.ledger.entries(session.recipe.product)).live
+    if live is not None:
+        _check_question(session, live, read_and_verify(parcel_folder(session.shop, live.digest)))
+
+
 def _judge_champion(session: Session, champion: ModelRef) -> Judged:
     """The live model on the same test split. Raises UsageError when it answers another question."""
     folder = parcel_folder(session.shop, champion.digest)
-    theirs, data = Predictor.open(folder).manifest, session.snapshot.manifest
+    _check_question(session, champion, read_and_verify(folder))
+    return judge_parcel(folder, session.snapshot, session.recipe, "test")
+
+
+def _check_question(session: Session, champion: ModelRef, theirs: ParcelManifest) -> None:
+    data = session.snapshot.manifest
     asked = (data.task, data.nodes, data.channels, data.past_steps, data.horizon_steps, data.classes, data.inputs)
     past_steps, horizon_steps = theirs.past_steps or data.past_steps, theirs.horizon_steps or data.horizon_steps
     if asked != (
@@ -195,7 +209,6 @@ def _judge_champion(session: Session, champion: ModelRef) -> Judged:
             f"product {champion.product}: version {champion.version} is live for other sensors, channels, steps or "
             "classes, so the new model cannot be held against it; choose another name: --product NAME"
         )
-    return judge_parcel(folder, session.snapshot, session.recipe, "test")
 
 
 def _with_cost(judged: Judged, measured: Judged) -> Judged:

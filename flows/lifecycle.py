@@ -11,7 +11,7 @@ from prefect import flow, task
 
 from flows.closed_loop import need_simulator
 from flows.compress import pack, pack_int8, quantised
-from flows.evaluate import evaluate
+from flows.evaluate import evaluate, refuse_other_question
 from flows.finished import keep_outcome
 from flows.folds import cross_validated
 from flows.package import package_live
@@ -60,6 +60,8 @@ def lifecycle(
     prepared = step("prepare", prepare_data, shop, full)
     session = Session(shop, full, prepared, lifecycle_key(full, prepared.done.key, shop.config.watermark_owner))
     session.note("prepare", prepared.done)
+    if until in ("evaluate", "package"):
+        refuse_other_question(session)
     candidates = [
         one for one in variants(full) if until != "train" or (one.role == "plain" and "student" not in one.name)
     ]

@@ -144,7 +144,11 @@ def _fingerprint(shop: Workshop, card: DatasetCard, seed: int | None = None) -> 
         _refuse_seed(card, seed)
         return raw_fingerprint(path for path in added_folder(shop, card.name).iterdir() if path.is_file())
     scenario = _scenario(card, module, seed)
-    return scenario_fingerprint(scenario) if scenario else raw_fingerprint(raw_files(shop, module))
+    if scenario is None:
+        return raw_fingerprint(raw_files(shop, module))
+    if not hasattr(module, "fetch"):
+        return scenario_fingerprint(scenario)
+    return key_of(scenario_fingerprint(scenario), raw_fingerprint(module.fetch()))  # some read their shipped files too
 
 
 def _module(card: DatasetCard) -> ModuleType | None:

@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.compress import pack
+from flows.evaluate import refuse_other_question
 from flows.lifecycle import step
 from flows.package import package_live
 from flows.promote import promote
@@ -58,6 +59,7 @@ def compression_search(
     space = space_of(catalog.family(recipe.task, recipe.family), recipe)
     with Bar() as bar:
         session = SearchSession(shop, recipe, origin.prepared, search_key(origin, wish, bounds.seed), bar)
+        refuse_other_question(session)
         packed, judged = step("teacher", _teacher, session)
         report, teacher = report_at(judged), Figures.model_validate(judged.notes)
         trials = step("trials", run_trials, session, space, wanted.budget(_needs(teacher)), bounds, report)

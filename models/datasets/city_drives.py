@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from models.data.card import Contract, DatasetCard, TensorSpec
@@ -179,6 +178,10 @@ def _fixes(drives: pl.DataFrame) -> NDArray[np.float64]:
 
 def _followed(fixes: NDArray[np.float64], seen: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Where the Kalman filter puts the cars at the last fix [S, 2]."""
+    import torch  # here, so that whoever only wants to know which data sets there are need not wait for it
+
+    from models.data.kalman import follow
+
     with torch.no_grad():
         given = torch.from_numpy(np.nan_to_num(fixes).astype(np.float32))
         track = follow(given, torch.from_numpy(seen.astype(np.float32)))
