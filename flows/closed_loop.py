@@ -99,6 +99,11 @@ def closed_loop(session: "Session", candidate: str, parcel: Path, digest: str) -
         raise UsageError(str(error)) from error
 
 
+def loop_code(task: str) -> list[str]:
+    """What a verdict depends on besides the models' code: the simulation of a driven task; nothing of another one."""
+    return [_loop_of(task).code_digest()] if task in DRIVEN_TASKS else []
+
+
 def _loop_of(task: str) -> Any:
     return importlib.import_module(f"flows.closed_loop_{task}")
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.closed_loop import closed_loop
+from flows.closed_loop import closed_loop, loop_code
 from flows.compress import PARCEL
 from flows.options import UsageError
 from flows.package import parcel_folder
@@ -87,6 +87,7 @@ def evaluate(session: Session, packed: Mapping[str, Done], choice: Choice | None
     key = key_of(
         parcels, recipe.judge.model_dump(), champion.digest if champion else "", sorted(competitors(recipe)),
         recipe.data.name, catalog.code_digest(*CODE), *([choice.model_dump(mode="json")] if choice else []),
+        *loop_code(recipe.task),
     )  # fmt: skip
 
     def compute(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from flows.search_point import Tried
+from infra.atomic import write_atomic
 from models.compression.space import Point, Space, is_teacher
 
 Constraints = Callable[[Tried], Mapping[str, float]]
@@ -154,4 +155,4 @@ def _mend(journal: Path) -> None:
     """Cut off a line that a power cut left half written, and the lock of a process that is gone."""
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.exists() and not (content := journal.read_bytes()).endswith(b"\n"):
-        journal.write_bytes(content[: content.rfind(b"\n") + 1])
+        write_atomic(journal, content[: content.rfind(b"\n") + 1])

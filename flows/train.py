@@ -3,6 +3,8 @@
 Baselines, teacher, hard-label student, distilled student, pruned student.
 """
 
+import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flows.session import Session
 from flows.simulate import scenario_fingerprint
 from flows.steps import Done, key_of, once
+from infra.atomic import write_atomic
 from models import catalog
 from models.catalog import FamilyConfig
 from models.recipe import Recipe, TrainRecipe, student_recipe
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
 CODE = ("data", "tasks", "families", "training", "compression")
 PERMANENT = "permanent.safetensors"  # of a pruned network, its zeros written into the weights
-Role = Literal["plain", "distilled", "pruned"]
+BLEND = "blend.json"
+Role = Literal["plain", "distilled", "pruned", "blend"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ def variants(recipe: Recipe) -> list[Variant]:
         found.append(
             Variant(name, recipe.family, origin.config, recipe.train.model_copy(update=tuned), "pruned", smallest)
         )
+    if recipe.blend.enabled:
+        members = tuple(variant.name for variant in found if variant.role != "pruned")
+        found.append(Variant("blend", recipe.family, recipe.model, recipe.train, "blend", members))
     return found
 
 
@@ -86,6 +93,7 @@ def fit(session: Session, variant: Variant) -> Done:
         session.prepared.ref.digest,
         variant.params() | {"variant": variant.role},
         session.steps[f"fit {origin}"].key if origin else "",
+        *([recipe.blend.model_dump(), *_keys(session, variant)] if variant.role == "blend" else []),
         recipe.distil.model_dump() if variant.role == "distilled" else "",
         recipe.prune.model_dump() if variant.role == "pruned" else "",
         catalog.code_digest(*CODE),
@@ -94,7 +102,10 @@ def fit(session: Session, variant: Variant) -> Done:
 
     def compute(folder: Path) -> dict[str, Any]:
         with session.tracked(f"fit {variant.name}", key, variant.params()) as run:
-            network = _train(session, variant, origin, folder, run.run_id)
+            is_blend = variant.role == "blend"
+            network = (
+                _blend(session, variant, folder) if is_blend else _train(session, variant, origin, folder, run.run_id)
+            )
             from models.compression.pruning import share_zero
             from models.training.build import num_parameters
             from models.training.checkpoint import read_history
@@ -109,6 +120,10 @@ def fit(session: Session, variant: Variant) -> Done:
             return {**figures, "origin": origin, "run_id": run.run_id}
 
     return session.note(f"fit {variant.name}", once(session.shop, "fit", key, compute))
+
+
+def _keys(session: Session, variant: Variant) -> list[str]:
+    return [session.steps[f"fit {name}"].key for name in variant.origins]
 
 
 def _is_improved(recipe: Recipe, variant: Variant) -> bool:
@@ -134,7 +149,13 @@ def load(session: Session, variant: Variant) -> "nn.Module":
     """The fitted network; a pruned one takes the sizes of its weights."""
     from models.training.loop import load_weights
 
-    network, folder = _build(session, variant), session.steps[f"fit {variant.name}"].folder
+    folder = session.steps[f"fit {variant.name}"].folder
+    if variant.role == "blend":
+        from models.training.blend import Blend
+
+        weights = json.loads((folder / BLEND).read_text())
+        return Blend(_members(session, weights), weights).eval()
+    network = _build(session, variant)
     permanent = folder / PERMANENT
     load_weights(network, permanent if permanent.exists() else folder / "weights.safetensors")
     return network.eval()
@@ -171,6 +192,30 @@ def _train(session: Session, variant: Variant, origin: str, folder: Path, run_id
     epochs = [asdict(epoch) for epoch in read_history(folder)]
     numbers = ("number", "train_loss", "val_loss", "learning_rate", "seconds")
     session.shop.tracking.log_epochs(run_id, [{name: epoch[name] for name in numbers} for epoch in epochs])
+    return network
+
+
+def _members(session: Session, names: Iterable[str]) -> "dict[str, nn.Module]":
+    return {name: load(session, _named(session.recipe, name)) for name in names}
+
+
+def _blend(session: Session, variant: Variant, folder: Path) -> "nn.Module":
+    """The mean of its origins that validation likes best; nothing is trained."""
+    from models.training.blend import Blend, choose_members
+    from models.training.checkpoint import write_done
+    from models.training.epoch import Epoch
+    from models.training.objective import TaskLoss
+    from models.training.tensors import choose_device
+
+    recipe, snapshot, began = session.recipe, session.snapshot, time.perf_counter()
+    judge = TaskLoss(recipe.task, recipe.train.loss, snapshot.manifest.scaler)
+    members = _members(session, variant.origins)
+    device = choose_device(recipe.train.device)
+    weights, loss = choose_members(members, judge.to(device), snapshot.samples("val"), recipe.blend.most, device)
+    write_atomic(folder / BLEND, json.dumps(weights, indent=1).encode())
+    network = Blend(members, weights).cpu()
+    write_done(folder, network, (Epoch(1, loss, loss, 0.0, time.perf_counter() - began, True, 1),))
+    session.watch(f"fit {variant.name}", 1.0, f"{weights}, validation loss {loss:.4f}")
     return network
 
 

@@ -48,7 +48,10 @@ def _packed(folder: Path, name: str, version: str) -> Path:
     if npm is None:
         raise PackageError(f"{what}: expected the program npm, got none; apt-get install npm, then the same again")
     command = [npm, "pack", what, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise PackageError(f"{what}: expected it within {TIMEOUT_S} s, got nothing; try: npm pack {what}") from error
     found = list(folder.glob("*.tgz"))
     if done.returncode or len(found) != 1:
         said = done.stderr.strip()[-300:] or f"exit status {done.returncode}"

@@ -87,6 +87,13 @@ class PruneRecipe(Frozen):
     learning_rate: float = Field(1e-3, gt=0)
 
 
+class BlendRecipe(Frozen):
+    """The mean of fitted candidates as one more candidate (forecast): the best figure, whatever it weighs."""
+
+    enabled: bool = False
+    most: int = Field(15, ge=1, description="members, counted as often as they are taken")
+
+
 class QuantiseRecipe(Frozen):
     """Fewer bits for the exported graph: static or dynamic int8, or half precision."""
 
@@ -119,11 +126,12 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "default": {},
     "tgcn": {
         "data.past_steps": 12, "data.horizon_steps": 3, "data.train_share": 0.7, "data.val_share": 0.1,
-        "data.gap_steps": 0, "judge.judged_step": 3, "judge.tolerance": 0.0, "train.loss": "huber",
+        "data.gap_steps": 0, "judge.judged_step": 3, "judge.tolerance": 0.0, "blend.enabled": True,
+        "train.loss": "huber",
     },
     "metr_la": {
         "data.past_steps": 12, "data.horizon_steps": 12, "data.train_share": 0.7, "data.val_share": 0.1,
-        "data.gap_steps": 0, "judge.judged_step": 3, "judge.tolerance": 0.0,
+        "data.gap_steps": 0, "judge.judged_step": 3, "judge.tolerance": 0.0, "blend.enabled": True,
     },
 }  # fmt: skip
 
@@ -155,6 +163,7 @@ class Recipe(Frozen):
     train: TrainRecipe = TrainRecipe()
     distil: DistilRecipe = DistilRecipe()
     prune: PruneRecipe = PruneRecipe()
+    blend: BlendRecipe = BlendRecipe()
     quantise: QuantiseRecipe = QuantiseRecipe()
     improve: ImproveRecipe = ImproveRecipe()
     evaluate: EvaluateRecipe = EvaluateRecipe()
@@ -189,7 +198,7 @@ def build(name: str, data: DatasetCard, settings: Mapping[str, Any] | None = Non
     tree: dict[str, Any] = {
         "task": card.task,
         "family": card.name,
-        "product": product or data.name,
+        "product": product or _product_of(data, settings or {}),
         "data": {"name": data.name},
         "model": card.config().model_dump(),
         "student": card.student.model_dump() if card.student else None,
@@ -219,13 +228,22 @@ def _check_fit(recipe: Recipe) -> None:
         raise RecipeError(f"improve.num_generations: policies alone are improved by driving, the task is {recipe.task}")
     if recipe.evaluate.protocol != "default" and recipe.task != "forecast":
         raise RecipeError(f"evaluate.protocol={recipe.evaluate.protocol}: for forecasts alone, not for {recipe.task}")
+    if recipe.blend.enabled and recipe.task != "forecast":
+        raise RecipeError(f"blend.enabled: for forecasts alone, the task is {recipe.task}")
+
+
+def _product_of(data: DatasetCard, settings: Mapping[str, Any]) -> str:
+    """The data set's name, and with it what makes another question of it: figures of two are not held together."""
+    protocol, seed = settings.get("evaluate.protocol", "default"), settings.get("data.seed")
+    other = "" if protocol == "default" else f"-{protocol}"
+    return f"{data.name}{other}{'' if seed is None else f'-seed{seed}'}"
 
 
 def known_keys(tree: Mapping[str, Any]) -> list[str]:
     """Every dotted key that `--set` takes for this recipe tree."""
     parts: dict[str, type[Frozen]] = {"data": DataRecipe, "train": TrainRecipe, "distil": DistilRecipe}
     parts |= {"prune": PruneRecipe, "quantise": QuantiseRecipe, "improve": ImproveRecipe}
-    parts |= {"evaluate": EvaluateRecipe, "judge": JudgeRecipe}
+    parts |= {"blend": BlendRecipe, "evaluate": EvaluateRecipe, "judge": JudgeRecipe}
     keys = [f"{part}.{field}" for part, record in parts.items() for field in record.model_fields if field != "name"]
     keys += [f"{part}.{field}" for part in ("model", "student") for field in tree[part] or ()]
     return sorted([*keys, "product"])

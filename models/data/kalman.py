@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-FEATURES = ("x_m", "y_m", "course_sin", "course_cos", "speed_mps", "turn_dps")
-CADENCE_S = 2.0  # between two fixes
+from models.data.fixes import CADENCE_S
+
 STANDING_MPS = 0.4  # below, the car stands: it has not turned, and its course says nothing
 
 
@@ -42,7 +42,7 @@ class Track(NamedTuple):
 
 
 def follow(fixes: Tensor, seen: Tensor, noise: FilterNoise = NOISE, cadence_s: float = CADENCE_S) -> Track:
-    """Filter `fixes` [B, T, 6], see FEATURES; `seen` [B, T] is 1 where position and course are known, else 0.
+    """Filter `fixes` [B, T, 6] of `FEATURES`; `seen` [B, T] is 1 where position and course are known, else 0.
 
     The numbers where `seen` is 0 may be anything finite.
     """

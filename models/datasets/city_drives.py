@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.data.card import Contract, DatasetCard, TensorSpec
 from models.data.examples import RawExamples
 from models.data.findings import Finding, refuse
-from models.data.kalman import CADENCE_S, FEATURES, follow
+from models.data.fixes import CADENCE_S, FEATURES
 from models.data.raster import CELL_M, Segments, patches
 
 DRIVES, ROADS = "city_drives.parquet", "city_roads.parquet"

@@ -85,7 +85,8 @@ def test_a_killed_search_goes_on_and_finished_points_are_not_tried_again(killed:
     trials = go_on(begun, 3)
     assert (len(trials.tried), trials.failed, trials.num_reused) == (3, [], 0)
     assert len({one.name for one in trials.tried}) == 3
-    assert journal.read_text().count('"tried"') == 3
+    # Once more where the kill came between a point's figures and the line that says that it is over.
+    assert journal.read_text().count('"tried"') in (3, 4)
     began = time.monotonic()
     assert go_on(begun, 3).tried == trials.tried
     assert time.monotonic() - began < 5, "no worker was started"

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.data.kalman import CADENCE_S, STANDING_MPS
+from models.data.fixes import CADENCE_S
+from models.data.kalman import STANDING_MPS
 from models.data.raster import CELL_M
 from models.data.shape import TensorShape
 from models.families.cnn_gru.card import CnnGruConfig

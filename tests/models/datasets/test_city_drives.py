@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from models.data.findings import BadDataError
-from models.data.kalman import CADENCE_S
+from models.data.fixes import CADENCE_S
 from models.data.raster import CELL_M
 from models.datasets import city_drives
 from models.datasets.city_drives import CARD, DRIVES, DRIVES_OF_A_TOWN, NUM_FIXES, ROADS, STRIDE, read
