@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 import infra
 from flows.closed_loop import Plan, Run
 from flows.compress import PARCEL, pack
+from flows.live import parcel_folder
 from flows.options import UsageError
-from flows.train import fit, variants
+from flows.train import Variant, fit, variants
 from infra.sumo_works import scenario_of
 from models import catalog
 from models.datasets import city_travel_times
@@ -64,16 +65,23 @@ def plan(session: "Session", candidate: str, parcel: Path, digest: str, seeds: S
     folders, digests = {candidate: str(parcel)}, {candidate: digest}
     for variant in variants(recipe):
         if catalog.family(recipe.task, variant.family).is_baseline and variant.name != candidate:
-            if f"fit {variant.name}" not in session.steps:
-                fit(session, variant)
-            done = pack(session, variant)
-            folders[variant.name], digests[variant.name] = str(done.folder / PARCEL), done.notes["digest"]
+            folders[variant.name], digests[variant.name] = _parcel_of(session, variant)
     runs = [
         Run(WORK, {"scenario": scenario, "seed": seed, "digests": digests}, {"parcels": folders}, code_digest())
         for seed in seeds
     ]
     references = tuple(name for name in digests if name != candidate)
     return Plan(runs, candidate, references, "mean travel time", "s", CONVENTION)
+
+
+def _parcel_of(session: "Session", variant: Variant) -> tuple[str, str]:
+    """Folder and digest of a baseline's parcel: the one that was judged, else fitted and packed as it would be."""
+    if (judged := session.parcels.get(variant.name)) is not None:
+        return str(parcel_folder(session.shop, judged)), judged
+    if f"fit {variant.name}" not in session.steps:
+        fit(session, variant)
+    done = pack(session, variant)
+    return str(done.folder / PARCEL), done.notes["digest"]
 
 
 def drive_day(scenario: Mapping[str, Any], seed: int, digests: Mapping[str, str], parcels: Mapping[str, str]) -> Rows:

@@ -126,7 +126,8 @@ def session_from(shop: Workshop, record: Mapping[str, Any]) -> Session:
     """The session that an evaluation was part of, its snapshot fetched when it is not here."""
     ref = DataRef.model_validate(record["data"])
     done = Done("prepare", ref.key.rpartition("/")[2], fetch_folder(shop, ref.key), {}, 0.0, was_cached=True)
-    return Session(shop, Recipe.model_validate(record["recipe"]), Prepared(ref, done), key_of(record["parcels"]))
+    recipe, parcels = Recipe.model_validate(record["recipe"]), record["parcels"]
+    return Session(shop, recipe, Prepared(ref, done), key_of(parcels), parcels=parcels)
 
 
 def roll_back(shop: Workshop, product: str) -> dict[str, Any]:

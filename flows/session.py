@@ -1,5 +1,6 @@
 """One lifecycle in progress: its recipe, its data, its tracked run, and who watches."""
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,7 +40,10 @@ def lifecycle_key(recipe: Recipe, prepared: str, owner: str = "") -> str:
 
 @dataclass
 class Session:
-    """What every step of one lifecycle shares. `steps` collects what was done."""
+    """What every step of one lifecycle shares. `steps` collects what was done.
+
+    parcels: digests by candidate, where it was judged before and is only judged again
+    """
 
     shop: Workshop
     recipe: Recipe
@@ -47,6 +51,7 @@ class Session:
     key: str
     watch: Watch = nobody
     steps: dict[str, Done] = field(default_factory=dict)
+    parcels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def snapshot(self) -> Snapshot:
