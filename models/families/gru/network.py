@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.data.shape import ForecastShape
 from models.families.gru.card import GruConfig
-from models.tasks.calendar import Identities
+from models.tasks.recurrent import Recurrent
 
 NUM_GATES = 3  # reset, update, new
 
@@ -36,31 +36,12 @@ class Layer(nn.Module):
         return torch.stack(states)
 
 
-class Gru(nn.Module):
+class Gru(Recurrent):
     """Reads each node's past and forecasts the change from its last value."""
 
     def __init__(self, shape: ForecastShape, config: GruConfig) -> None:
-        super().__init__()
-        self.num_nodes = shape.num_nodes
-        self.told = Identities(shape, config.node_width, config.slot_width, config.weekday_width)
-        self.start = nn.Linear(self.told.width, config.width)
-        sizes = [shape.num_channels + 1] + [config.width] * config.num_layers
-        self.layers = nn.ModuleList(Layer(size, config.width) for size in sizes[:-1])
-        self.head = nn.Linear(config.width, shape.horizon_steps)
-
-    def forward(self, x: Tensor, mask: Tensor, clock: Tensor) -> Tensor:
-        """x, mask: [B, T, N, C], clock: [B, 2]; returns [B, H, N]."""
-        return self.forward_hidden(x, mask, clock)[0]
-
-    def forward_hidden(self, x: Tensor, mask: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
-        """The forecast and the last state [B, N, D]."""
-        start = torch.tanh(self.start(self.told(clock))).flatten(0, 1)  # [B N, D]
-        states = torch.cat([x, mask[..., :1]], dim=3).transpose(0, 1).flatten(1, 2)  # [T, B N, C + 1]
-        for layer in self.layers:
-            states = layer(states, start)
-        hidden = states[-1].reshape(x.shape[0], self.num_nodes, -1)  # [B, N, D]
-        change: Tensor = self.head(hidden)  # [B, N, H]
-        return change.transpose(1, 2) + x[:, -1:, :, 0], hidden
+        identities = (config.node_width, config.slot_width, config.weekday_width)
+        super().__init__(shape, Layer, config.width, config.num_layers, identities)
 
     def prunable(self) -> dict[str, list[tuple[str, int, int]]]:
         """Groups of units, as `models.compression.pruning` reads them: units of the state, the same in every layer."""
