@@ -20,8 +20,8 @@ resolve() { # what goes in, what comes out
 echo "$build" >"$work/build.in"
 echo "$pin" >"$work/pin.in"
 "$uv" pip compile --quiet --python-version 3.11 --generate-hashes --no-header --no-annotate --no-deps "$work/pin.in" >"$work/pin.lock"
-{ resolve "$@" "$work/pyproject.toml" "$work/build.in"; cat "$work/pin.lock"; } | grep -vE '^--find-links|^# ' >"$work/run.lock"
-{ resolve "$@" --extra test --extra sim --constraint "$work/run.lock" "$work/pyproject.toml" "$work/build.in"; cat "$work/pin.lock"; } | grep -vE '^--find-links|^# ' >"$work/all.lock"
+{ resolve "$@" --extra services "$work/pyproject.toml" "$work/build.in"; cat "$work/pin.lock"; } | grep -vE '^--find-links|^# ' >"$work/run.lock"
+{ resolve "$@" --extra test --extra sim --extra services --constraint "$work/run.lock" "$work/pyproject.toml" "$work/build.in"; cat "$work/pin.lock"; } | grep -vE '^--find-links|^# ' >"$work/all.lock"
 mv "$work/run.lock" requirements.lock
 python3 - "$work/all.lock" requirements.lock >requirements-test.lock <<'PY'
 import re, sys
