@@ -11,7 +11,7 @@ from string import Template
 
 from infra.atomic import write_atomic
 
-DEPLOY = Path(__file__).parent / "deploy"
+TEMPLATES = Path(__file__).parent / "deploy" / "serve"  # not .yaml: as they lie there they are no manifests
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,51}[a-z0-9])?")
 IMAGE = re.compile(r"(?P<repository>[\w.:/-]+)@(?P<digest>sha256:[0-9a-f]{64})")
 
@@ -38,8 +38,8 @@ def write_manifests(
         "name": dns_name(product), "version": str(version), "parcel_digest": parcel_digest, "image": local_image,
         "trust": "\n".join(f"      - trust/{name}" for name in sorted(trust)), **match.groupdict(),
     }  # fmt: skip
-    files = {path.name: _filled(path, values) for path in (DEPLOY / "kubernetes").glob("*.yaml")}
-    files["compose.yaml"] = _filled(DEPLOY / "compose.yaml", values)
+    templates = [TEMPLATES / "compose.yaml.template", *(TEMPLATES / "kubernetes").glob("*.template")]
+    files = {path.stem: _filled(path, values) for path in templates}
     files |= {f"trust/{name}": key for name, key in trust.items()}
     return sorted(write_atomic(folder / name, content) for name, content in files.items())
 
