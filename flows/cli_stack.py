@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import console
-from flows.options import AsJson
+from flows.options import AsJson, UsageError
 from flows.workshop import open_workshop
 
 app = typer.Typer()
@@ -14,17 +14,23 @@ app = typer.Typer()
 @app.command()
 def up(
     is_open: Annotated[bool, typer.Option("--open", help="Services ask nobody for a key; loopback only.")] = False,
+    profile: Annotated[str, typer.Option(help="`services`: real servers, from then on; default: as the home is.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Start Prefect, a worker, MLflow and serving of every live product (HTTP and gRPC), as one supervised group.
 
-    It listens on loopback. What the services capture is shipped to the object store every minute.
+    It listens on loopback. What the services capture is shipped to the object store every minute. With
+    `--profile services` PostgreSQL, an S3 server, the gateway and Prometheus come with them, and the home stays so.
 
-    Example: roadworthy up
+    Example: roadworthy up --profile services
     """
     from flows.up import bring_up
+    from flows.up_services import become_services
 
-    addresses = bring_up(open_workshop(), is_open=is_open)
+    shop = open_workshop()
+    if profile not in ("", "embedded", "services") or (profile == "embedded" and shop.config.is_services):
+        raise UsageError(f"--profile {profile}: expected services; this home is {shop.config.profile} and stays so")
+    addresses = bring_up(become_services(shop) if profile == "services" else shop, is_open=is_open)
     if as_json:
         console.emit(addresses)
     else:
@@ -60,7 +66,9 @@ def status(as_json: AsJson = False) -> None:
         "home": str(shop.home),
         "tracking_uri": shop.config.mlflow_uri,
         "store": shop.config.store_uri,
-        "programs": programs(shop),
+        "profile": shop.config.profile,
+        "programs": (running := programs(shop)),
+        "services": [{"name": row["name"], "state": row["state"], "address": row["url"]} for row in running],
         "live": what_is_live(shop, "", None),
     }
     if as_json:

@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter
 from prefect.client.schemas.objects import ConcurrencyOptions
 from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.states import Crashed
 from prefect.utilities.callables import parameter_schema_from_entrypoint
 from prefect.workers.process import ProcessWorker
@@ -42,6 +43,11 @@ WITHOUT_WORKER = ("PENDING", "RUNNING", "CANCELLING")
 logger = logging.getLogger(__name__)
 
 
+def prefect_client(api_url: str) -> SyncPrefectClient:
+    """A client of this API, with the auth string of this process where there is one."""
+    return SyncPrefectClient(api=api_url, auth_string=PREFECT_API_AUTH_STRING.value())
+
+
 def worker(config: Settings, deployments: Path = DEPLOYMENTS) -> Program:
     """The worker as a program of the group; ready once the server has heard from it."""
     api = prefect_api(config)
@@ -57,7 +63,10 @@ def worker(config: Settings, deployments: Path = DEPLOYMENTS) -> Program:
         },
         ready_url=f"{api}/work_pools/{POOL}",
         ready_text='"status":"READY"',
+        ready_auth=config.prefect_auth.get_secret_value() if config.prefect_auth else "",
         priority=300,
+        needs=(f"{api}/health",) if config.is_services else (),
+        start_retries=100 if config.is_services else 2,
     )
 
 
@@ -69,7 +78,7 @@ def apply(api_url: str, folder: Path, deployments: Path = DEPLOYMENTS) -> list[s
     """
     wanted = yaml.safe_load(deployments.read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    with SyncPrefectClient(api=api_url) as client:
+    with prefect_client(api_url) as client:
         _put_pool(client, folder)
         for entry in wanted["deployments"]:
             _deploy(client, entry, wanted["pull"], deployments.parent)
@@ -85,7 +94,7 @@ def release(api_url: str, mark: Mapping[str, str]) -> int:
     pool = WorkPoolFilter.model_validate({"name": {"any_": [POOL]}})
     left = FlowRunFilter.model_validate({"state": {"type": {"any_": WITHOUT_WORKER}}})
     num_runs = 0
-    with SyncPrefectClient(api=api_url) as client:
+    with prefect_client(api_url) as client:
         while runs := client.read_flow_runs(flow_run_filter=left, work_pool_filter=pool, limit=100):
             for run in runs:
                 client.set_flow_run_state(run.id, Crashed(message="its worker was killed; run it again"), force=True)

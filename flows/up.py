@@ -1,7 +1,8 @@
 """Runs the local servers as one supervised group.
 
 They are Prefect with a worker, MLflow, what ships captured predictions, and serving of every live product that has no
-deployment of its own.
+deployment of its own. In a services home the servers are the real ones, on PostgreSQL and S3, behind the gateway, with
+Prometheus; every live product has a router and a replica.
 """
 
 from collections.abc import Mapping
@@ -23,30 +24,45 @@ def bring_up(shop: Workshop, *, is_open: bool = False) -> list[dict[str, str]]:
 
     is_open: the services ask nobody for a key, on loopback only; raises UsageError elsewhere, StackError
     """
-    from flows.capture import shipper
-    from flows.schedules import worker
+    if shop.config.is_services:
+        from flows.up_services import bring_up_services
 
-    programs = [*servers(shop.config), worker(shop.config), shipper(), *serving_programs(shop, is_open=is_open)]
+        return bring_up_services(shop, is_open=is_open)
+    programs = [*own_programs(shop), *serving_programs(shop, is_open=is_open)]
     return [{"name": item.name, "url": item.url} for item in Stack(shop.config).up(programs, console.say)]
 
 
+def own_programs(shop: Workshop) -> list[Program]:
+    """The servers, the worker and the shipper of captures."""
+    from flows.capture import shipper
+    from flows.schedules import worker
+
+    return [*servers(shop.config), worker(shop.config), shipper()]
+
+
 def bring_down(shop: Workshop) -> list[str]:
-    """Stop everything; returns the names of what was running."""
-    stack = Stack(shop.config)
-    names = [item.name for item in stack.status()]
-    return names if stack.down(console.say) else []
+    """Stop everything; returns the names of what was running. In a services home the deployments stop too."""
+    groups = _groups(shop) if shop.config.is_services else {"": Stack(shop.config)}
+    stopped = []
+    for prefix, stack in reversed(groups.items()):
+        names = [prefix + item.name for item in stack.status()]
+        stopped += names if stack.down(console.say) else []
+    return stopped
 
 
 def programs(shop: Workshop) -> list[dict[str, Any]]:
     """Name, state, pid, address and since-when of each program, those of deployments too."""
-    records = Deployments(shop.config, shop.ledger)
-    groups = {"": Stack(shop.config)}
-    groups |= {f"{name}/": Stack(shop.config, records.folder_of(name)) for name in records.products()}
     return [
         {"name": prefix + item.name, "state": item.state, "pid": item.pid, "url": item.url, "since": item.since}
-        for prefix, stack in groups.items()
+        for prefix, stack in _groups(shop).items()
         for item in stack.status()
     ]
+
+
+def _groups(shop: Workshop) -> dict[str, Stack]:
+    records = Deployments(shop.config, shop.ledger)
+    groups = {"": Stack(shop.config)}
+    return groups | {f"{name}/": Stack(shop.config, records.folder_of(name)) for name in records.products()}
 
 
 def serving_programs(shop: Workshop, *, is_open: bool = False) -> list[Program]:

@@ -6,7 +6,12 @@ What is fixed about the MLflow server is in `mlflow/server.env`; what depends on
 import sys
 from pathlib import Path
 
-from infra.settings import Settings
+from infra.atomic import write_atomic
+from infra.postgres import MLFLOW, PREFECT, dsn, postgres_server
+from infra.postgres import place as postgres_place
+from infra.profile import BUCKET, read_secrets
+from infra.seaweedfs import s3_server
+from infra.settings import USER, Settings
 from infra.supervise import Program
 from infra.tracking_store import SQLITE, artifact_folder, make_store
 
@@ -21,7 +26,12 @@ PREFECT_SETTINGS = {
 
 
 def servers(config: Settings) -> tuple[Program, ...]:
-    """Prefect, and MLflow unless `tracking_uri` already names a server; a missing SQLite store is made first."""
+    """Prefect, and MLflow unless `tracking_uri` already names a server; a missing SQLite store is made first.
+
+    In a services home PostgreSQL and an S3 server come before them.
+    """
+    if config.is_services:
+        return (postgres_server(config), s3_server(config), prefect_on_postgres(config), mlflow_on_postgres(config))
     if config.mlflow_uri.startswith(("http://", "https://")):
         return (prefect_server(config),)
     if config.mlflow_uri.startswith(SQLITE):
@@ -34,13 +44,13 @@ def prefect_url(config: Settings) -> str:
 
 
 def prefect_api(config: Settings) -> str:
-    """For PREFECT_API_URL."""
-    return f"{prefect_url(config)}/api"
+    """For PREFECT_API_URL: in a services home the server itself, which the gateway stands in front of."""
+    return config.prefect_api_url or f"{prefect_url(config)}/api"
 
 
 def mlflow_url(config: Settings) -> str:
     """The UI, here or where `tracking_uri` says."""
-    is_elsewhere = config.mlflow_uri.startswith(("http://", "https://"))
+    is_elsewhere = not config.is_services and config.mlflow_uri.startswith(("http://", "https://"))
     return config.mlflow_uri if is_elsewhere else address(config, config.mlflow_port)
 
 
@@ -86,6 +96,79 @@ def mlflow_server(config: Settings) -> Program:
         ready_text="OK",
         priority=200,
     )
+
+
+def prefect_on_postgres(config: Settings) -> Program:
+    """The same on its own database, behind the gateway; asks everybody for its auth string."""
+    api = f"http://{config.prefect_server_host}:{config.prefect_server_port}/api"
+    auth = config.prefect_auth.get_secret_value() if config.prefect_auth else ""
+    place = ("--host", config.prefect_server_host, "--port", str(config.prefect_server_port))
+    return Program(
+        name="prefect",
+        argv=(sys.executable, "-m", "prefect", "server", "start", *place),
+        environment={
+            **PREFECT_SETTINGS,
+            "PREFECT_API_URL": api,
+            "PREFECT_UI_API_URL": f"{prefect_url(config)}/api",
+            "PREFECT_SERVER_API_AUTH_STRING": auth,
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": dsn(config, PREFECT, driver="asyncpg"),
+        },
+        url=prefect_url(config),
+        port=config.prefect_server_port,
+        ready_url=f"{api}/ready",
+        priority=100,
+        needs=(postgres_place(config),),
+        start_retries=100,
+    )
+
+
+def mlflow_on_postgres(config: Settings) -> Program:
+    """The same on its own database, with users, artifacts in the bucket, behind the gateway."""
+    url = f"http://{config.mlflow_server_host}:{config.mlflow_server_port}"
+    return Program(
+        name="mlflow",
+        argv=(sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth"),
+        environment={
+            **_read_settings(MLFLOW_SETTINGS),
+            **_mlflow_secrets(config),
+            "MLFLOW_HOST": config.mlflow_server_host,
+            "MLFLOW_PORT": str(config.mlflow_server_port),
+            "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}/mlflow",
+            "MLFLOW_S3_ENDPOINT_URL": config.s3_endpoint,
+            "AWS_DEFAULT_REGION": config.s3_region,
+        },
+        url=mlflow_url(config),
+        port=config.mlflow_server_port,
+        ready_url=f"{url}/health",
+        ready_text="OK",
+        priority=200,
+        needs=(postgres_place(config), f"{config.s3_host}:{config.s3_port}"),
+        start_retries=100,
+    )
+
+
+def _mlflow_secrets(config: Settings) -> dict[str, str]:
+    """Its databases, its first user and its keys; the users' tables lie in its own database."""
+    secrets = read_secrets(config.folder)
+    database = dsn(config, MLFLOW, driver="psycopg")
+    auth = config.folder / "run" / "mlflow-auth.ini"
+    lines = ("[mlflow]", "default_permission = NO_PERMISSIONS", f"database_uri = {database.replace('%', '%%')}")
+    lines += ("authorization_function = mlflow.server.auth:authenticate_request_basic_auth",)
+    lines += ("grant_default_workspace_access = false", "auth_cache_ttl_seconds = 60")  # or every call costs a hash
+    write_atomic(auth, "\n".join(lines).encode() + b"\n", mode=0o600)
+    return {
+        "MLFLOW_BACKEND_STORE_URI": database,
+        "MLFLOW_AUTH_CONFIG_PATH": str(auth),
+        "MLFLOW_AUTH_ADMIN_USERNAME": USER,
+        "MLFLOW_AUTH_ADMIN_PASSWORD": secrets.mlflow.get_secret_value(),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.flask.get_secret_value(),
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.webhook_encryption.get_secret_value(),
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",  # to our own receiver on loopback, signed
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "AWS_ACCESS_KEY_ID": secrets.s3_access_key.get_secret_value(),
+        "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key.get_secret_value(),
+    }
 
 
 def address(config: Settings, port: int) -> str:

@@ -12,6 +12,11 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.profile import BUCKET, SERVICES, read_profile, read_secrets
+
+
+USER = "roadworthy"  # as whom this home's own programs come to its servers
+
 
 class Settings(BaseSettings):
     """`ROADWORTHY_<NAME>` in the environment; refuses to be changed once read."""
@@ -34,6 +39,26 @@ class Settings(BaseSettings):
     prefect_port: int = 4200
     serve_port: int = 3000
     device: str = "auto"
+    profile: Literal["embedded", "services"] = Field(default="embedded", description="`services`: real servers")
+    tracking_user: str = Field(default="", description="MLflow with authentication: who we are")
+    tracking_password: SecretStr | None = None
+    prefect_api_url: str = Field(default="", description="Prefect's API; empty: the server of this home")
+    prefect_auth: SecretStr | None = Field(default=None, description="user:password of Prefect's API")
+    gateway_port: int = Field(default=8080, description="services: where people and programs come in")
+    postgres_host: str = "127.0.0.1"
+    postgres_bind: str = Field(default="", description="what PostgreSQL listens on; empty: `postgres_host`")
+    postgres_port: int = 5433
+    s3_host: str = "127.0.0.1"
+    s3_bind: str = Field(default="", description="what the S3 server listens on; empty: loopback")
+    s3_port: int = 8333
+    prometheus_port: int = 9090
+    mlflow_server_host: str = Field(default="127.0.0.1", description="services: behind the gateway")
+    mlflow_server_port: int = 5001
+    prefect_server_host: str = "127.0.0.1"
+    prefect_server_port: int = 4201
+    hooks_host: str = "127.0.0.1"
+    hooks_port: int = Field(default=8081, description="services: what MLflow's webhooks reach")
+    metrics_port: int = Field(default=8082, description="services: facts for Prometheus")
 
     @property
     def folder(self) -> Path:
@@ -45,6 +70,11 @@ class Settings(BaseSettings):
         return self.store or str(self.folder / "store")
 
     @property
+    def is_services(self) -> bool:
+        """Whether the servers are the real ones: PostgreSQL, S3, MLflow and Prefect behind the gateway."""
+        return self.profile == SERVICES
+
+    @property
     def mlflow_uri(self) -> str:
         return self.tracking_uri or f"sqlite:///{self.folder / 'mlflow' / 'mlflow.db'}"
 
@@ -52,7 +82,31 @@ class Settings(BaseSettings):
 @cache
 def settings() -> Settings:
     """The settings of this process; a wrong value raises pydantic's ValidationError naming the variable."""
-    return Settings()
+    return with_profile(Settings())
+
+
+def with_profile(config: Settings) -> Settings:
+    """In a services home, with the ports and secrets of its servers wherever nobody has set others."""
+    profile = read_profile(config.folder)
+    if profile is None and not config.is_services:
+        return config
+    ports = {f"{name}_port": port for name, port in profile.ports.items()} if profile else {}
+    found: dict[str, object] = {name: port for name, port in ports.items() if name in Settings.model_fields}
+    chosen = config.model_copy(update={name: found[name] for name in found.keys() - config.model_fields_set})
+    secrets = read_secrets(config.folder)
+    rest = {
+        "profile": SERVICES,
+        "store": f"s3://{BUCKET}",
+        "s3_endpoint": f"http://{chosen.s3_host}:{chosen.s3_port}",
+        "s3_access_key": secrets.s3_access_key,
+        "s3_secret_key": secrets.s3_secret_key,
+        "tracking_uri": f"http://{chosen.mlflow_server_host}:{chosen.mlflow_server_port}",
+        "tracking_user": USER,
+        "tracking_password": secrets.mlflow,
+        "prefect_api_url": f"http://{chosen.prefect_server_host}:{chosen.prefect_server_port}/api",
+        "prefect_auth": SecretStr(f"{USER}:{secrets.prefect.get_secret_value()}"),
+    }
+    return chosen.model_copy(update={name: rest[name] for name in rest.keys() - config.model_fields_set})
 
 
 class ServiceSettings(BaseSettings):
@@ -109,6 +163,7 @@ def environment(config: Settings) -> dict[str, str]:
     }
     return {
         **TELEMETRY_OFF,
+        **_credentials(config),
         **{name: str(path) for name, path in places.items()},
         "MLFLOW_TRACKING_URI": config.mlflow_uri,
         "MLFLOW_REGISTRY_URI": config.mlflow_uri,
@@ -121,6 +176,17 @@ def environment(config: Settings) -> dict[str, str]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2))),
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
     }
+
+
+def _credentials(config: Settings) -> dict[str, str]:
+    """What MLflow's and Prefect's clients show their servers."""
+    found = {}
+    if config.tracking_password is not None:
+        found["MLFLOW_TRACKING_USERNAME"] = config.tracking_user
+        found["MLFLOW_TRACKING_PASSWORD"] = config.tracking_password.get_secret_value()
+    if config.prefect_auth is not None:
+        found["PREFECT_API_AUTH_STRING"] = config.prefect_auth.get_secret_value()
+    return found
 
 
 def apply(config: Settings, **extra: str) -> None:

@@ -19,13 +19,14 @@ from typing import Any
 import httpx
 from filelock import FileLock
 
-from infra import ports, supervise
+from infra import after, ports, supervise
 from infra.atomic import write_atomic
 from infra.processes import marked, stop_marked
 from infra.settings import Settings, child_environment
 from infra.supervise import LEFT_BEHIND, LOGS, Program
 
 RECORD = "stack.json"
+LAST = ({"prefect", "mlflow"}, {"postgres", "s3"})  # stopped when the rest has ended, one set after the other
 
 
 def _say_nothing(_line: str) -> None:
@@ -102,7 +103,8 @@ class Stack:
     def down(self, progress: Callable[[str], None] = _say_nothing) -> int:
         """Stop everything, also what a killed supervisord left; returns how many processes were found.
 
-        The Prefect server goes last of all: the worker still tells it about the runs that it ends.
+        Prefect and MLflow go after the rest: the worker still tells them about the runs that it ends; what they stand on
+        goes last of all.
         """
         with self._alone():
             num_processes = len(marked(**self.mark))
@@ -164,13 +166,20 @@ class Stack:
         return "\n".join([f"(the end of {path})", *lines])
 
     def _shut_down(self, supervisor: Any) -> None:
-        for info in sorted(supervisor.getAllProcessInfo(), key=lambda one: one["name"] == "prefect"):
-            if info["statename"] in ("RUNNING", "STARTING"):
-                supervisor.stopProcess(info["name"], info["name"] == "prefect")
+        first = {one["name"] for one in supervisor.getAllProcessInfo()}.difference(*LAST)
+        for wave in (first, *LAST):
+            for info in supervisor.getAllProcessInfo():
+                if info["name"] in wave and info["statename"] in ("RUNNING", "STARTING"):
+                    supervisor.stopProcess(info["name"], False)
+            _until(
+                lambda names=wave: (
+                    not any(
+                        one["statename"] == "STOPPING" for one in supervisor.getAllProcessInfo() if one["name"] in names
+                    )
+                )
+            )
         supervisor.shutdown()
-        deadline = time.monotonic() + 30.0
-        while time.monotonic() < deadline and marked(**self.mark):
-            time.sleep(0.1)
+        _until(lambda: not marked(**self.mark))
 
     def _clear(self) -> None:
         stop_marked(patience_s=10.0, **self.mark)
@@ -194,11 +203,20 @@ def _is_ready(program: Program, status: ProgramStatus | None, client: httpx.Clie
         return False
     if not program.ready_url:
         return True
+    if program.ready_url.startswith("tcp://"):
+        return after.answers(program.ready_url.removeprefix("tcp://"), 1.0)
     try:
-        answer = client.get(program.ready_url)
+        user, _, password = program.ready_auth.partition(":")
+        answer = client.get(program.ready_url, auth=(user, password) if user else None)
     except httpx.TransportError:
         return False
     return answer.is_success and program.ready_text in answer.text
+
+
+def _until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and not condition():
+        time.sleep(0.1)
 
 
 def _status(info: Mapping[str, Any], url: str) -> ProgramStatus:

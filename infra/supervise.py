@@ -30,7 +30,9 @@ class Program:
     `environment` is added to that of the group. It is ready when `ready_url` answers 2xx with `ready_text` in it, or,
     without one, when it has stayed alive for a second. `url` is what people open; `port` is the one it listens on.
     `settle_s`: an end within so many seconds after its start counts as one that did not start; None: 10 where it has a
-    `ready_url`, else 1.
+    `ready_url`, else 1. `ready_url` may be `tcp://host:port`, ready when it accepts a connection. `needs`: addresses
+    that must answer before the command starts, see `infra.after`. `stop_signal` ends it; `start_retries` in a row.
+    `ready_auth`: `user:password` for `ready_url`.
     """
 
     name: str
@@ -42,6 +44,15 @@ class Program:
     ready_text: str = ""
     priority: int = 500
     settle_s: int | None = None
+    needs: tuple[str, ...] = ()
+    stop_signal: str = "TERM"
+    start_retries: int = 2
+    ready_auth: str = field(default="", repr=False)
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """`argv`, after what it needs."""
+        return (sys.executable, "-m", "infra.after", *self.needs, "--", *self.argv) if self.needs else self.argv
 
 
 class SupervisorError(RuntimeError):
@@ -116,13 +127,14 @@ def _answers(supervisor: Any) -> bool:
 def _section(program: Program) -> list[str]:
     settle_s = program.settle_s or (10 if program.ready_url else 1)
     settings = {
-        "command": shlex.join(program.argv),
+        "command": shlex.join(program.command),
         "environment": ",".join(f"{name}={_quoted(value)}" for name, value in sorted(program.environment.items())),
         "priority": str(program.priority),
         "autorestart": "true",
         "startsecs": str(settle_s),
-        "startretries": "2",
+        "startretries": str(program.start_retries),
         "stopwaitsecs": "15",
+        "stopsignal": program.stop_signal,
         "stopasgroup": "true",
         "killasgroup": "true",
         "redirect_stderr": "true",

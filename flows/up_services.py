@@ -1,0 +1,45 @@
+"""Makes a home a services home, and brings its servers up.
+
+What a home has done before goes along: runs, versions and artifacts keep their ids (`flows.move_in`).
+"""
+
+from contextlib import ExitStack
+from typing import Any
+
+from flows import console
+from flows.deployed import free_ports
+from flows.up import own_programs
+from flows.workshop import Workshop, open_workshop
+from infra import seaweedfs
+from infra import settings as environment
+from infra.profile import Profile, read_profile, read_secrets, write_profile
+from infra.settings import Settings
+from infra.stack import Stack
+
+PUBLIC = ("gateway", "postgres", "s3", "prometheus")  # at the ports of the settings
+INTERNAL = ("mlflow_server", "prefect_server", "hooks", "metrics")
+UP_S = 180.0
+
+
+def become_services(shop: Workshop) -> Workshop:
+    """The workshop of the same home with real servers; its profile and secrets are made on the first call."""
+    if not shop.config.is_services:
+        write_profile(shop.home, choose_ports(shop.config))
+    read_secrets(shop.home)
+    environment.settings.cache_clear()
+    return open_workshop()
+
+
+def choose_ports(config: Settings) -> Profile:
+    """The public ports as they are set, and free ones for what only this machine's programs reach."""
+    ports = {name: int(getattr(config, f"{name}_port")) for name in PUBLIC}
+    inside = (*INTERNAL, *(f"weed_{name}" for name in seaweedfs.PORTS))
+    return Profile(ports=ports | dict(zip(inside, free_ports(len(inside)), strict=True)))
+
+
+def bring_up_services(shop: Workshop, *, is_open: bool = False) -> list[dict[str, str]]:
+    """Everything of a services home, in the order of health; returns the addresses. Raises StackError."""
+    programs = own_programs(shop)
+    found = Stack(shop.config).up(programs, console.say, UP_S)
+    seaweedfs.sync_writes(shop.config)
+    return [{"name": item.name, "url": item.url} for item in found]
