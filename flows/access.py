@@ -17,9 +17,11 @@ from flows.options import UsageError
 from flows.workshop import Workshop, now
 from infra.api_keys import ANY, VERBS, KeyFile, KeyRecord, Verb, issue
 from infra.ledger import Entry, Ledger, LedgerError
+from infra.roles import ROLES, VERBS_OF, Role
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 MAX_AGE = timedelta(days=3650)
+VERBS_ALONE = ("predict", "explain", "read")  # of a key without a role
 
 
 def keys_file(home: Path) -> Path:
@@ -28,16 +30,18 @@ def keys_file(home: Path) -> Path:
 
 
 def create_key(
-    shop: Workshop, name: str, *, models: str = ANY, verbs: str = "predict,explain,read", expires: str = "90d",
-    tenant: str = "", per_minute: int = 0, max_body_bytes: int = 0,
+    shop: Workshop, name: str, *, models: str = ANY, verbs: str = "", expires: str = "90d", tenant: str = "",
+    per_minute: int = 0, max_body_bytes: int = 0, role: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """The new key's record, and under `key` the key itself, which nobody can show again.
 
-    models, verbs: comma-separated; expires: 30d, 12h, 15m or never. Raises UsageError, ApiKeyError, LedgerError.
+    models, verbs: comma-separated; no verbs: those of the role, else VERBS_ALONE; expires: 30d, 12h, 15m or never.
+    Raises UsageError, ApiKeyError, LedgerError.
     """
-    created = now()
+    created, known_role = now(), parse_role(role)
+    allowed = parse_verbs(verbs or ",".join(VERBS_OF.get(role, VERBS_ALONE)))
     record, key = issue(
-        name, parse_verbs(verbs), created, models=_words(models), tenant=tenant, expires=ends(expires, created),
+        name, allowed, created, role=known_role, models=_words(models), tenant=tenant, expires=ends(expires, created),
         requests_per_minute=per_minute, max_body_bytes=max_body_bytes,
     )  # fmt: skip
     file = KeyFile(keys_file(shop.home))
@@ -58,6 +62,21 @@ def revoke_key(shop: Workshop, key_id: str) -> dict[str, Any]:
     if file.one(key_id).revoked is None:
         shop.ledger.append("key.revoked", "", id=key_id)
     return _shown(file.revoke(key_id, now()))
+
+
+def make_operator(shop: Workshop, key_id: str) -> None:
+    """Let this home's own key, made before there were roles, act as an operator. Raises ApiKeyError, LedgerError."""
+    file = KeyFile(keys_file(shop.home))
+    if file.one(key_id).role is None:
+        shop.ledger.append("key.role", "", id=key_id, role="operator")
+        file.give_role(key_id, "operator")
+
+
+def parse_role(text: str) -> Role | None:
+    """`promoter` as a role, None for nothing. Raises UsageError naming those that exist."""
+    if text and text not in ROLES:
+        raise UsageError(f"--role {text}: expected one of {', '.join(ROLES)}")
+    return cast("Role", text) if text else None
 
 
 def parse_verbs(text: str) -> list[Verb]:

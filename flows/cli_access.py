@@ -12,6 +12,8 @@ key_app = typer.Typer(help="API keys of what is served: create, list, revoke.", 
 audit_app = typer.Typer(help="The hash-chained ledgers: verify, seal, show.", no_args_is_help=True)
 
 MaxBody = Annotated[int, typer.Option("--max-body", help="Largest request in bytes; 0: the service's own limit.")]
+Role = Annotated[str, typer.Option(help="viewer, trainer, promoter or operator; none: it only asks models.")]
+Verbs = Annotated[str, typer.Option(help="Of predict, explain, read, operate; none: the role's, or the first three.")]
 PerMinute = Annotated[int, typer.Option("--per-minute", help="Requests a minute; 0: the service's own quota.")]
 
 
@@ -19,14 +21,15 @@ PerMinute = Annotated[int, typer.Option("--per-minute", help="Requests a minute;
 def create_key(
     name: Annotated[str, typer.Argument(help="Who will use it, e.g. signal-control.")],
     models: Annotated[str, typer.Option(help="Comma-separated; * is all.")] = "*",
-    verbs: Annotated[str, typer.Option(help="Of predict, explain, read, operate.")] = "predict,explain,read",
+    verbs: Verbs = "",
+    role: Role = "",
     expires: Annotated[str, typer.Option(help="30d, 12h, 15m, or never.")] = "90d",
     tenant: Annotated[str, typer.Option(help="Whose overlay it gets.")] = "",
     per_minute: PerMinute = 0,
     max_body: MaxBody = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and show it once; only its hash is kept.
+    """Make a key and show it once; only its hash is kept. With a role it also opens MLflow and Prefect at the gateway.
 
     Example: roadworthy key create signals --models freeway --verbs predict,explain --expires 30d --per-minute 600
     """
@@ -35,7 +38,7 @@ def create_key(
     shop = open_workshop()
     record = access.create_key(
         shop, name, models=models, verbs=verbs, expires=expires, tenant=tenant, per_minute=per_minute,
-        max_body_bytes=max_body,
+        max_body_bytes=max_body, role=role,
     )  # fmt: skip
     _tell_containers(shop)
     if as_json:
@@ -58,11 +61,11 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         console.emit(keys)
         return
-    columns = ["id", "name", "tenant", "models", "verbs", "expires", "per minute", "state"]
+    columns = ["id", "name", "role", "tenant", "models", "verbs", "expires", "per minute", "state"]
     rows = [
         [
-            item["id"], item["name"], item["tenant"], ", ".join(item["models"]), ", ".join(item["verbs"]),
-            (item["expires"] or "never")[:16], item["requests_per_minute"], item["state"],
+            item["id"], item["name"], item.get("role", ""), item["tenant"], ", ".join(item["models"]),
+            ", ".join(item["verbs"]), (item["expires"] or "never")[:16], item["requests_per_minute"], item["state"],
         ]
         for item in keys
     ]  # fmt: skip

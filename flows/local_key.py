@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from flows.access import create_key
+from flows.access import create_key, make_operator
 from flows.workshop import Workshop
-from infra.api_keys import VERBS
 from infra.atomic import exclusive, write_atomic
 
 NAME = "local"
@@ -20,9 +19,16 @@ def local_key(shop: Workshop) -> str:
     path = shop.home / "keys" / "local.key"
     with exclusive(path.with_suffix(".lock")):
         if not path.exists():
-            key = create_key(shop, NAME, verbs=",".join(VERBS), expires="never")["key"]
+            key = create_key(shop, NAME, role="operator", expires="never")["key"]
             write_atomic(path, key.encode(), mode=0o600)
     return path.read_text(encoding="ascii")
+
+
+def operator_key(shop: Workshop) -> str:
+    """The same, able to act at the gateway too, also where it is older than roles."""
+    key = local_key(shop)
+    make_operator(shop, key.split("_", 2)[1])
+    return key
 
 
 def key_header(shop: Workshop, url: str, *, asked: bool = False) -> Mapping[str, str]:

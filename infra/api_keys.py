@@ -17,6 +17,7 @@ from argon2 import PasswordHasher
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.atomic import exclusive, write_atomic
+from infra.roles import Role
 
 Verb = Literal["predict", "explain", "read", "operate"]
 VERBS: tuple[Verb, ...] = get_args(Verb)
@@ -46,7 +47,8 @@ class Grant:
     """What a key or a token allows, in the form in which it is asked on every request.
 
     allowed: pairs (verb, model), where the model may be `*`; ends: seconds since 1970, infinity for never;
-    requests_per_minute and max_body_bytes: 0 where the service's own limits hold.
+    requests_per_minute and max_body_bytes: 0 where the service's own limits hold; role: empty for one that only asks
+    models.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Grant:
     revoked: bool = False
     requests_per_minute: int = 0
     max_body_bytes: int = 0
+    role: str = ""
 
     def allows(self, verb: str, model: str) -> bool:
         """Whether this verb may be used on this model; an empty model asks for the verb on any."""
@@ -75,6 +78,7 @@ class KeyRecord(BaseModel):
     tenant: str = Field("", pattern=r"^[\w.-]{0,64}$")
     models: tuple[str, ...] = Field((ANY,), min_length=1)
     verbs: tuple[Verb, ...] = Field(min_length=1)
+    role: Role | None = Field(None, exclude_if=lambda role: role is None)  # images of before know no such field
     created: datetime
     expires: datetime | None = None
     requests_per_minute: int = Field(0, ge=0)
@@ -88,7 +92,7 @@ class KeyRecord(BaseModel):
         ends = self.expires.timestamp() if self.expires else float("inf")
         return Grant(
             self.id, self.name, self.tenant, allowed, ends, self.revoked is not None, self.requests_per_minute,
-            self.max_body_bytes,
+            self.max_body_bytes, self.role or "",
         )  # fmt: skip
 
     def public(self) -> dict[str, object]:
@@ -130,6 +134,13 @@ class KeyFile:
                 raise ApiKeyError(f"key {record.id}: expected a new id, got one in use; make another key")
             self._write([*records, record])
 
+    def give_role(self, key_id: str, role: Role) -> KeyRecord:
+        """Let a key of before roles act in one. Raises ApiKeyError for an unknown id."""
+        with exclusive(self.path.with_suffix(".lock")):
+            given = self.one(key_id).model_copy(update={"role": role})
+            self._write(given if record.id == key_id else record for record in self.records())
+        return given
+
     def revoke(self, key_id: str, when: datetime) -> KeyRecord:
         """Mark a key as revoked for good; one that is already stays as it is. Raises ApiKeyError for an unknown id."""
         with exclusive(self.path.with_suffix(".lock")):
@@ -146,7 +157,7 @@ class KeyFile:
 
 def issue(
     name: str, verbs: Iterable[Verb], created: datetime, *, models: Iterable[str] = (ANY,), tenant: str = "",
-    expires: datetime | None = None, requests_per_minute: int = 0, max_body_bytes: int = 0,
+    expires: datetime | None = None, requests_per_minute: int = 0, max_body_bytes: int = 0, role: Role | None = None,
 ) -> tuple[KeyRecord, str]:  # fmt: skip
     """A new key: its record, to be stored, and the key itself, to be shown once. Raises ApiKeyError."""
     key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(NUM_SECRET_BYTES)
@@ -154,7 +165,7 @@ def issue(
     try:
         record = KeyRecord(
             id=key_id, name=name, tenant=tenant, models=tuple(models), verbs=tuple(verbs), created=created,
-            expires=expires, hash=HASHER.hash(secret), **fields,
+            role=role, expires=expires, hash=HASHER.hash(secret), **fields,
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors(include_input=False)[0]

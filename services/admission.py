@@ -92,15 +92,19 @@ class Guard:
 
     async def knock(self, header: Header, address: str, route: str) -> None:
         """Refuse who has no valid key, before what he sends is waited for. Raises Refusal 401, 429 or 503."""
-        if self._is_open:
-            return
-        grant, address = None, self._proxies.client(address, header("x-forwarded-for"))
+        if not self._is_open:
+            await self.identify(header, self._proxies.client(address, header("x-forwarded-for")), route)
+
+    async def identify(self, header: Header, address: str, route: str) -> Grant:
+        """Whose valid key this is, whatever it allows; `address` is whoever asks, not a proxy. Raises Refusal."""
+        grant = None
         try:
             grant = await self._found(header, address)
             self._check_valid(grant)
         except Refusal as refusal:
             self._note(refusal, grant, "", "", address, route)
             raise
+        return grant
 
     async def _found(self, header: Header, address: str) -> Grant:
         credential = _credential(header)

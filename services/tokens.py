@@ -4,7 +4,7 @@ A JWT of one issuer for one audience, signed by a key of the issuer's published 
 
 Only asymmetric algorithms, and for each key only its own: a token cannot choose how it is checked, so neither "none"
 nor a public key used as an HMAC secret opens anything (RFC 8725). Scopes say what is allowed: `roadworthy:predict` on
-every model, `predict:freeway` on one.
+every model, `predict:freeway` on one. The claim `roles` gives a role on the whole platform, `roadworthy:promoter`.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import jwt
 
+from infra import roles
 from infra.api_keys import ANY, VERBS, Grant, IssuerError, TokenError
 from services.quotas import is_loopback
 
@@ -157,16 +158,18 @@ def _algorithm(item: Any) -> str | None:
 
 
 def grant_of(claims: dict[str, Any]) -> Grant:
-    """What checked claims allow: `scope` or `scp`, the `tenant`, the subject's name, until `exp`."""
+    """What checked claims allow: `scope` or `scp`, `roles`, the `tenant`, the subject's name, until `exp`."""
     scopes = claims.get("scope") or claims.get("scp") or ""
     words = scopes.split() if isinstance(scopes, str) else scopes if isinstance(scopes, list) else []
     allowed = {pair for word in words if isinstance(word, str) and (pair := _permission(word))}
+    role = roles.of_claim(claims.get("roles"))
+    allowed |= {(verb, ANY) for verb in roles.VERBS_OF.get(role, ())}
     subject = str(claims["sub"])
     key_id = "jwt:" + sha256(f"{claims['iss']}|{subject}".encode()).hexdigest()[:12]
     tenant = claims.get("tenant", "")
     return Grant(
         key_id, subject[:128], tenant[:64] if isinstance(tenant, str) else "", frozenset(allowed),
-        float(claims["exp"]) + LEEWAY_S,
+        float(claims["exp"]) + LEEWAY_S, role=role,
     )  # fmt: skip
 
 
