@@ -18,7 +18,19 @@ from flows.prepare import Prepared
 from flows.session import Session
 from flows.steps import Done, fetch_folder, key_of
 from flows.workshop import Workshop
-from infra.promotion import DELETE, REGISTER, Evidence, entry_ref, standing, tenures
+from infra.ledger import Entry
+from infra.promotion import (
+    DELETE,
+    REGISTER,
+    ApprovalMissing,
+    ChampionChanged,
+    Evidence,
+    entry_ref,
+    latest_evidence,
+    num_approvals,
+    standing,
+    tenures,
+)
 from infra.refs import DataRef, ModelRef
 from models.artifact.manifest import read_and_verify
 from models.artifact.predictor import Predictor
@@ -26,17 +38,23 @@ from models.judging import gates
 from models.judging.gates import Verdict
 from models.recipe import Recipe
 
+PROMOTED, REFUSED, AWAITING = "promoted", "refused", "awaiting approval"
+
 
 @dataclass(frozen=True)
 class Promotion:
-    """The registered version, and whether it is on the road."""
+    """The registered version, and whether it is on the road; `waiting`: for which approvals."""
 
     ref: ModelRef
     promoted: bool
+    waiting: str = ""
 
 
 def promote(session: Session, evaluation: Evaluation) -> Promotion:
-    """Register the chosen parcel with its evidence; put it on the road if it passed every gate. Idempotent."""
+    """Register the chosen parcel with its evidence; put it on the road if it passed every gate. Idempotent.
+
+    Where the recipe asks for approvals it waits for them, registered.
+    """
     shop, recipe = session.shop, session.recipe
     digest = evaluation.chosen.parcel_digest
     live = standing(shop.ledger.entries(recipe.product)).live
@@ -52,16 +70,7 @@ def promote(session: Session, evaluation: Evaluation) -> Promotion:
     for item in session.steps.values():
         if (item.folder / PARCEL).is_dir():  # the baselines too: a version judged again is held against them
             shop.store.put_folder(f"parcels/{item.notes['digest']}", item.folder / PARCEL)
-    verdict = evaluation.verdict
-    report = evaluation.chosen
-    evidence = Evidence(
-        digest=evaluation.digest,
-        passed=verdict.passed,
-        reasons=verdict.reasons,
-        metrics={item.name + "_" + item.convention.replace("-", "_"): item.value for item in report.metrics},
-        data_digest=session.prepared.ref.digest,
-        code_commit=session.commit,
-    )
+    evidence = _evidence(session, evaluation, live)
     with session.tracked("promote", key_of(digest, evaluation.digest), {"candidate": name}) as run:
         source = _log_model(session, folder / PARCEL, evaluation, run)
         card = (evaluation.done.folder / "card.md").read_text()
@@ -71,34 +80,85 @@ def promote(session: Session, evaluation: Evaluation) -> Promotion:
             recipe.product, digest=digest, source=source, run_id=session.parent.run_id, evidence=evidence,
             description=card, tags={**tags, "roadworthy.evaluation": evaluation.done.address},
         )  # fmt: skip
-        if verdict.passed:
-            shop.registry.promote(ref, evidence.digest)
-    return Promotion(ref, verdict.passed)
+        return _promoted(shop, ref, evidence)
 
 
-def promote_version(shop: Workshop, product: str, version: int | None) -> dict[str, Any]:
-    """Judge a registered version again, against what is live now, and promote it if it passes.
-
-    Raises UsageError for a version that is not registered.
-    """
-    ref = _registered(shop, product, version)
-    live = standing(shop.ledger.entries(product)).live
-    verdict = judge_again(shop, ref, live)
-    evidence = Evidence(
-        digest=key_of(ref.digest, verdict.model_dump(mode="json"), live.digest if live else ""),
+def _evidence(session: Session, evaluation: Evaluation, live: ModelRef | None) -> Evidence:
+    report, verdict = evaluation.chosen, evaluation.verdict
+    beside = live.digest if live and live.digest in evaluation.parcels.values() else ""
+    return Evidence(
+        digest=evaluation.digest,
         passed=verdict.passed,
         reasons=verdict.reasons,
+        metrics={item.name + "_" + item.convention.replace("-", "_"): item.value for item in report.metrics},
+        data_digest=session.prepared.ref.digest,
+        code_commit=session.commit,
+        num_approvals=session.recipe.judge.num_approvals,
+        against=evaluation.judged_against or beside,
     )
-    shop.registry.judged_again(ref, evidence)
-    if verdict.passed:
+
+
+def _promoted(shop: Workshop, ref: ModelRef, evidence: Evidence) -> Promotion:
+    """On the road, unless a gate, an approval or, in the meantime, another champion is in the way."""
+    if not evidence.passed:
+        return Promotion(ref, promoted=False)
+    try:
         shop.registry.promote(ref, evidence.digest)
+    except ApprovalMissing as waiting:
+        return Promotion(ref, promoted=False, waiting=str(waiting))
+    except ChampionChanged:
+        record = promote_version(shop, ref.product, ref.version)
+        is_waiting = record["verdict"] == AWAITING
+        return Promotion(ref, record["verdict"] == PROMOTED, record["reasons"][0] if is_waiting else "")
+    return Promotion(ref, promoted=True)
+
+
+def promote_version(shop: Workshop, product: str, version: int | None, asked: str = "") -> dict[str, Any]:
+    """Judge a registered version again, against what is live now, and promote it if it passes.
+
+    What people approved is promoted as they saw it: judged again only where another champion is live by now, and then
+    it waits for approvals of that. asked: who or what asked, for the ledger. Raises UsageError for a version that is
+    not registered.
+    """
+    ref = registered(shop, product, version)
+    entries = shop.ledger.entries(product)
+    live, known = standing(entries).live, latest_evidence(entries, ref)
+    verdict = None
+    if known and _was_seen(known, live):
+        evidence = str(known.details["evidence"])
+    else:
+        verdict = judge_again(shop, ref, live)
+        evidence = _witnessed(shop, ref, live, verdict, num_approvals(known) if known else 0)
+    word, reasons = PROMOTED, list(verdict.reasons) if verdict else []
+    if verdict and not verdict.passed:
+        word = REFUSED
+    else:
+        try:
+            shop.registry.promote(ref, evidence, asked)
+        except ApprovalMissing as waiting:
+            word, reasons = AWAITING, [str(waiting)]
     return {
         "product": product,
         "version": ref.version,
-        "verdict": "promoted" if verdict.passed else "refused",
-        "reasons": list(verdict.reasons),
-        "gates": [gate.model_dump(mode="json") for gate in verdict.results],
+        "verdict": word,
+        "reasons": reasons,
+        "gates": [gate.model_dump(mode="json") for gate in verdict.results] if verdict else [],
     }
+
+
+def _was_seen(known: Entry, live: ModelRef | None) -> bool:
+    """Whether people approve, or approved, this very evidence, and it still holds against what is live."""
+    is_current = known.details.get("against") == (live.digest if live else "")
+    return bool(num_approvals(known) and known.details["passed"] and is_current)
+
+
+def _witnessed(shop: Workshop, ref: ModelRef, live: ModelRef | None, verdict: Verdict, needed: int) -> str:
+    """The digest of this verdict as evidence, which the ledger has by now."""
+    against = live.digest if live else ""
+    digest = key_of(ref.digest, verdict.model_dump(mode="json"), against)
+    evidence = Evidence(digest, verdict.passed, verdict.reasons, num_approvals=needed, against=against)
+    shop.registry.judged_again(ref, evidence)
+    return digest
 
 
 def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict:
@@ -106,9 +166,7 @@ def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict
     folder = parcel_folder(shop, ref.digest)
     manifest = read_and_verify(folder)
     snapshot = snapshot_of(shop, manifest.data_digest)
-    tags = shop.registry.version_tags(ref)
-    evaluation = fetch_folder(shop, tags["roadworthy.evaluation"])
-    record = json.loads((evaluation / "evaluation.json").read_text())
+    record = evaluation_of(shop, ref)
     recipe = Recipe.model_validate(record["recipe"])
     candidate = judge_parcel(folder, snapshot, recipe, "test")
     references = {
@@ -120,6 +178,12 @@ def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict
     loop = closed_loop(session, candidate.report.name, folder, ref.digest)
     rival = live if live and live.digest != ref.digest else None
     return gates.judge(candidate, references, champion, recipe.judge, driven_gates(session, loop, rival))
+
+
+def evaluation_of(shop: Workshop, ref: ModelRef) -> dict[str, Any]:
+    """What the evaluation of a registered version found: its recipe, data, parcels and reports."""
+    address = shop.registry.version_tags(ref)["roadworthy.evaluation"]
+    return json.loads((fetch_folder(shop, address) / "evaluation.json").read_text())  # type: ignore[no-any-return]
 
 
 def session_from(shop: Workshop, record: Mapping[str, Any]) -> Session:
@@ -161,7 +225,8 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _registered(shop: Workshop, product: str, version: int | None) -> ModelRef:
+def registered(shop: Workshop, product: str, version: int | None) -> ModelRef:
+    """A registered version, by default the newest. Raises UsageError naming those that are known."""
     entries = shop.ledger.entries(product)
     gone = {entry.details["version"] for entry in entries if entry.action == DELETE}
     known = {

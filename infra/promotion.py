@@ -13,6 +13,7 @@ from infra.ledger import Entry
 from infra.refs import ModelRef
 
 REGISTER, PROMOTE, ROLLBACK, DELETE, ALIAS_RESTORED = "register", "promote", "rollback", "delete", "alias_restored"
+APPROVE = "approve"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLBACK_WINDOW = 3  # so many versions, the last ones live, cannot be deleted
 
@@ -21,9 +22,21 @@ class PromotionRefused(Exception):  # noqa: N818 — an answer, not a fault
     """The version may not go on the road, or not leave it; the message says why."""
 
 
+class ApprovalMissing(PromotionRefused):
+    """The version passed its gates, and not enough people have approved it yet."""
+
+
+class ChampionChanged(PromotionRefused):
+    """The evidence is held against another champion than the live one: the version must be judged again."""
+
+
 @dataclass(frozen=True)
 class Evidence:
-    """What the judging found: kept on the version's page, and its digest and verdict in the ledger."""
+    """What the judging found: kept on the version's page, and its digest and verdict in the ledger.
+
+    num_approvals: people who must approve it before it goes on the road. against: digest of the champion it was held
+    against, empty where nothing was live, None where that is not known.
+    """
 
     digest: str
     passed: bool
@@ -31,6 +44,14 @@ class Evidence:
     metrics: Mapping[str, float] = field(default_factory=dict)
     data_digest: str = ""
     code_commit: str = ""
+    num_approvals: int = 0
+    against: str | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """What of it the ledger keeps."""
+        kept = {"evidence": self.digest, "passed": self.passed, "reasons": list(self.reasons)}
+        asked = {"num_approvals": self.num_approvals} if self.num_approvals else {}
+        return {**kept, **asked, **({} if self.against is None else {"against": self.against})}
 
 
 @dataclass(frozen=True)
@@ -117,6 +138,46 @@ def check_evidence(entries: Sequence[Entry], ref: ModelRef, evidence_digest: str
     if not fitting[-1].details["passed"]:
         raise PromotionRefused(f"{name}: failed its gates: {'; '.join(fitting[-1].details['reasons']) or 'no reason'}")
     return fitting[-1]
+
+
+def check_approvals(entries: Sequence[Entry], registered: Entry) -> None:
+    """Raises ApprovalMissing where fewer people approved this parcel with this evidence than its recipe asks for."""
+    needed, names = num_approvals(registered), [one.details["who"] for one in approvals(entries, registered)]
+    if len(names) < needed:
+        product, version = registered.product, registered.details["version"]
+        raise ApprovalMissing(
+            f"{product} version {version}: {needed - len(names)} of {needed} approvals are missing (approved by: "
+            f"{', '.join(names) or 'nobody'}); a person with a key: roadworthy approve {product} --version {version}"
+        )
+
+
+def check_champion(registered: Entry, live: ModelRef | None) -> None:
+    """Raises ChampionChanged where the evidence is held against another champion than the live one."""
+    against, digest = registered.details.get("against"), live.digest if live else ""
+    if against not in (None, digest):
+        raise ChampionChanged(
+            f"{registered.product} version {registered.details['version']}: judged against {against[:12] or 'nothing'},"
+            f" live is {digest[:12] or 'nothing'}; judge it again: roadworthy promote {registered.product} "
+            f"--version {registered.details['version']}"
+        )
+
+
+def latest_evidence(entries: Iterable[Entry], ref: ModelRef) -> Entry | None:
+    """The entry with the latest evidence of a version; None where it was never registered."""
+    found = [entry for entry in entries if entry.action == REGISTER and entry_ref(entry) == ref]
+    return found[-1] if found else None
+
+
+def num_approvals(registered: Entry) -> int:
+    """So many people must approve the version with this evidence."""
+    return int(registered.details.get("num_approvals", 0))
+
+
+def approvals(entries: Iterable[Entry], registered: Entry) -> list[Entry]:
+    """The approvals of exactly this parcel with exactly this evidence, one for each person."""
+    ref, evidence = entry_ref(registered), registered.details["evidence"]
+    found = (one for one in entries if one.action == APPROVE and entry_ref(one) == ref)
+    return list({one.details["who"]: one for one in found if one.details["evidence"] == evidence}.values())
 
 
 def tenures(entries: Sequence[Entry]) -> list[dict[str, Any]]:

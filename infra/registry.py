@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from infra import aliases, promotion, registry_audit, tracking_store
-from infra.aliases import PRODUCT, RegistryError
+from infra import aliases, promotion, registry_audit, tracking_store, version_page
+from infra.aliases import PRODUCT, MovedAlias, RegistryError
 from infra.ledger import Entry, Ledger
 from infra.promotion import Evidence, PromotionRefused
 from infra.refs import ModelRef
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EVIDENCE = "roadworthy.evidence"
-MAX_CHARACTERS = 5000  # of a tag and of a description, where MLflow's database is not SQLite
-CUT = "\n\n… cut here; the whole of it is in the run."
 
 
 def check_product(product: str) -> str:
@@ -93,13 +91,11 @@ class Registry:
         return ref
 
     def _create(self, product: str, source: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
-        cut = {name: value[:MAX_CHARACTERS] for name, value in tags.items()}
+        cut = {name: value[: version_page.MAX_CHARACTERS] for name, value in tags.items()}
         model_id = source.removeprefix("models:/") if source.startswith("models:/m-") else None
-        if len(description) > MAX_CHARACTERS:
-            description = description[: MAX_CHARACTERS - len(CUT)] + CUT
         tracking_store.bind(self.config)
         made = self.client.create_model_version(
-            product, source, run_id=run_id, tags=cut, description=description, model_id=model_id
+            product, source, run_id=run_id, tags=cut, description=version_page.cut(description), model_id=model_id
         )
         return int(made.version)
 
@@ -146,31 +142,50 @@ class Registry:
             if is_register and entry.details["evidence"] == evidence.digest:
                 return
         self.ledger.append(
-            promotion.REGISTER, ref.product, version=ref.version, digest=ref.digest, run_id=run_id,
-            evidence=evidence.digest, passed=evidence.passed, reasons=list(evidence.reasons),
-        )  # fmt: skip
+            promotion.REGISTER, ref.product, version=ref.version, digest=ref.digest, run_id=run_id, **evidence.entry()
+        )
 
-    def promote(self, ref: ModelRef, evidence_digest: str) -> ModelRef:
+    def approve(self, ref: ModelRef, evidence_digest: str, who: str, **details: str) -> Entry | None:
+        """Enter that this person approves the version with this evidence; None where they did so before.
+
+        Raises PromotionRefused for a version without this evidence, or that failed its gates.
+        """
+        with self._locked():
+            entries = self.history(ref.product)
+            registered = promotion.check_evidence(entries, ref, evidence_digest)
+            if who in (one.details["who"] for one in promotion.approvals(entries, registered)):
+                return None
+            return self.ledger.append(
+                promotion.APPROVE, ref.product, version=ref.version, digest=ref.digest, evidence=evidence_digest,
+                who=who, **details,
+            )  # fmt: skip
+
+    def promote(self, ref: ModelRef, evidence_digest: str, asked: str = "") -> ModelRef:
         """Put a registered version that passed its gates on the road; the live one again changes nothing.
 
-        Raises PromotionRefused without evidence, with a failed verdict, or when the registry lost the version.
+        asked: who or what asked for it, for the ledger. Raises PromotionRefused without evidence, with a failed
+        verdict or one against another champion, without enough approvals, or when the registry lost the version.
         """
-        for _ in self.promotion_steps(ref, evidence_digest):
+        for _ in self.promotion_steps(ref, evidence_digest, asked):
             pass
+        version_page.clear(self.client, ref.product, ref.version)
         return ref
 
-    def promotion_steps(self, ref: ModelRef, evidence_digest: str) -> Iterator[str]:
+    def promotion_steps(self, ref: ModelRef, evidence_digest: str, asked: str = "") -> Iterator[str]:
         """The steps of `promote`, each named when it is done."""
         with self._locked():
-            self._reconcile(ref.product)
+            self._reconcile(ref.product, wished=ref.version)
             yield "reconciled"
             entries = self.history(ref.product)
             registered = promotion.check_evidence(entries, ref, evidence_digest)
             state = promotion.standing(entries)
             if state.live != ref:
+                promotion.check_champion(registered, state.live)
+                promotion.check_approvals(entries, registered)
                 self._must_exist(ref)
                 yield "checked"
-                yield from self._move(promotion.PROMOTE, ref, evidence_digest, registered.details["run_id"], state.live)
+                run_id, more = registered.details["run_id"], {"asked": asked} if asked else {}
+                yield from self._move(promotion.PROMOTE, ref, evidence_digest, run_id, state.live, **more)
 
     def rollback(self, product: str) -> ModelRef:
         """Put the version live before this one back on the road. Raises PromotionRefused when there is none."""
@@ -196,10 +211,12 @@ class Registry:
             last = [e for e in entries if e.action == promotion.PROMOTE and promotion.entry_ref(e) == ref][-1]
             yield from self._move(promotion.ROLLBACK, ref, last.details["evidence"], last.details["run_id"], state.live)
 
-    def _move(self, action: str, ref: ModelRef, evidence: str, run_id: str, live: ModelRef | None) -> Iterator[str]:
+    def _move(
+        self, action: str, ref: ModelRef, evidence: str, run_id: str, live: ModelRef | None, **more: str
+    ) -> Iterator[str]:
         self.ledger.append(
             action, ref.product, version=ref.version, digest=ref.digest, evidence=evidence, run_id=run_id,
-            previous=live.version if live else None,
+            previous=live.version if live else None, **more,
         )  # fmt: skip
         yield "ledger"
         yield from aliases.project(self.client, ref.product, self.ledger.entries(ref.product))
@@ -224,17 +241,31 @@ class Registry:
             self.ledger.append(promotion.DELETE, product, version=version, digest=known[version].tags.get(PARCEL, ""))
             self._project(product)
 
-    def reconcile(self, product: str) -> list[Problem]:
-        """Make MLflow show what the ledger says: finish what a kill interrupted; undo and record moved aliases."""
+    def moved(self, product: str) -> list[MovedAlias]:
+        """The aliases that others moved, unfinished promotions of our own left out. Raises RegistryError."""
         with self._locked():
-            return self._reconcile(check_product(product))
+            return aliases.moved(self.ledger.entries(check_product(product)), aliases.look(self.client, product))
 
-    def _reconcile(self, product: str) -> list[Problem]:
-        found = aliases.moved(self.ledger.entries(product), aliases.look(self.client, product))
+    def reconcile(self, product: str, reason: str = "") -> list[Problem]:
+        """Make MLflow show what the ledger says: finish what a kill interrupted; undo and record moved aliases.
+
+        reason: why an alias is put back, for the ledger and for the pages of the versions it concerns
+        """
+        with self._locked():
+            return self._reconcile(check_product(product), reason)
+
+    def _reconcile(self, product: str, reason: str = "", wished: int | None = None) -> list[Problem]:
+        """A champion that was moved to the version `wished` stays: it is about to be promoted, or refused."""
+        every = aliases.moved(self.ledger.entries(product), aliases.look(self.client, product))
+        found = [one for one in every if (one.alias, one.found) != (promotion.CHAMPION, wished)]
+        why = {"reason": reason} if reason else {}
         for one in found:
+            if reason:
+                version_page.say(self.client, product, one, reason)
             details = {"alias": one.alias, "found": one.found, "expected": one.expected}
-            self.ledger.append(promotion.ALIAS_RESTORED, product, **details)
-        self._project(product)
+            self.ledger.append(promotion.ALIAS_RESTORED, product, **details, **why)
+        if found == every:
+            self._project(product)
         return [registry_audit.alias_problem(product, one, fixed=True) for one in found]
 
     def _project(self, product: str) -> None:

@@ -145,6 +145,7 @@ class JudgeRecipe(Frozen):
     confidence: float = Field(0.95, gt=0.5, lt=1)
     max_latency_ms: float = Field(50.0, gt=0, description="p99 of one request in the predictor")
     max_bytes: int = Field(50_000_000, gt=0)
+    num_approvals: int = Field(0, ge=0, description="people who must approve what passed before it goes on the road")
     max_false_alarms: float = Field(5.0, ge=0, description="detect: per 100 station-hours, at the validation threshold")
     closed_loop_seeds: int = Field(8, ge=2, description="route, control: simulated runs that it drives")
     closed_loop_first_seed: int = Field(9000, ge=0, description="apart from every seed that it was trained on")
