@@ -30,16 +30,16 @@ def keys_file(home: Path) -> Path:
 
 
 def create_key(
-    shop: Workshop, name: str, *, models: str = ANY, verbs: str = "", expires: str = "90d", tenant: str = "",
+    shop: Workshop, name: str, *, models: str = ANY, verbs: str | None = None, expires: str = "90d", tenant: str = "",
     per_minute: int = 0, max_body_bytes: int = 0, role: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """The new key's record, and under `key` the key itself, which nobody can show again.
 
-    models, verbs: comma-separated; no verbs: those of the role, else VERBS_ALONE; expires: 30d, 12h, 15m or never.
+    models, verbs: comma-separated; without verbs: those of the role, else VERBS_ALONE; expires: 30d, 12h, 15m or never.
     Raises UsageError, ApiKeyError, LedgerError.
     """
     created, known_role = now(), parse_role(role)
-    allowed = parse_verbs(verbs or ",".join(VERBS_OF.get(role, VERBS_ALONE)))
+    allowed = parse_verbs(",".join(VERBS_OF.get(role, VERBS_ALONE)) if verbs is None else verbs)
     record, key = issue(
         name, allowed, created, role=known_role, models=_words(models), tenant=tenant, expires=ends(expires, created),
         requests_per_minute=per_minute, max_body_bytes=max_body_bytes,

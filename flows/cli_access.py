@@ -1,6 +1,6 @@
 """Commands about who may call: key create, list, revoke; audit verify, seal, show."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +13,9 @@ audit_app = typer.Typer(help="The hash-chained ledgers: verify, seal, show.", no
 
 MaxBody = Annotated[int, typer.Option("--max-body", help="Largest request in bytes; 0: the service's own limit.")]
 Role = Annotated[str, typer.Option(help="viewer, trainer, promoter or operator; none: it only asks models.")]
-Verbs = Annotated[str, typer.Option(help="Of predict, explain, read, operate; none: the role's, or the first three.")]
+Verbs = Annotated[
+    str | None, typer.Option(help="Of predict, explain, read, operate; none: the role's, or the first three.")
+]
 PerMinute = Annotated[int, typer.Option("--per-minute", help="Requests a minute; 0: the service's own quota.")]
 
 
@@ -21,7 +23,7 @@ PerMinute = Annotated[int, typer.Option("--per-minute", help="Requests a minute;
 def create_key(
     name: Annotated[str, typer.Argument(help="Who will use it, e.g. signal-control.")],
     models: Annotated[str, typer.Option(help="Comma-separated; * is all.")] = "*",
-    verbs: Verbs = "",
+    verbs: Verbs = None,
     role: Role = "",
     expires: Annotated[str, typer.Option(help="30d, 12h, 15m, or never.")] = "90d",
     tenant: Annotated[str, typer.Option(help="Whose overlay it gets.")] = "",
@@ -61,10 +63,10 @@ def list_keys(as_json: AsJson = False) -> None:
     if as_json:
         console.emit(keys)
         return
-    columns = ["id", "name", "role", "tenant", "models", "verbs", "expires", "per minute", "state"]
+    columns = ["id", "name", "tenant", "models", "verbs", "expires", "per minute", "state"]
     rows = [
         [
-            item["id"], item["name"], item.get("role", ""), item["tenant"], ", ".join(item["models"]),
+            item["id"], _named(item), item["tenant"], ", ".join(item["models"]),
             ", ".join(item["verbs"]), (item["expires"] or "never")[:16], item["requests_per_minute"], item["state"],
         ]
         for item in keys
@@ -153,6 +155,10 @@ def show_audit(
         for item in entries
     ]
     console.table("Audit", ["ledger", "seq", "time (UTC)", "action", "product", "details"], rows)
+
+
+def _named(item: dict[str, Any]) -> str:
+    return f"{item['name']} ({item['role']})" if item.get("role") else str(item["name"])
 
 
 def _said(details: dict[str, object]) -> str:
