@@ -3,22 +3,22 @@
 What a home has done before goes along: runs, versions and artifacts keep their ids (`flows.move_in`).
 """
 
-from contextlib import ExitStack
-from typing import Any
-
 from flows import console
 from flows.deployed import free_ports
+from flows.live import live_products
 from flows.up import own_programs
 from flows.workshop import Workshop, open_workshop
 from infra import seaweedfs
 from infra import settings as environment
-from infra.profile import Profile, read_profile, read_secrets, write_profile
+from infra.deployments import Deployments
+from infra.profile import Profile, read_secrets, write_profile
 from infra.settings import Settings
 from infra.stack import Stack
 
 PUBLIC = ("gateway", "postgres", "s3", "prometheus")  # at the ports of the settings
 INTERNAL = ("mlflow_server", "prefect_server", "hooks", "metrics")
 UP_S = 180.0
+NUM_REPLICAS = 2  # of a product: one may die without anybody waiting
 
 
 def become_services(shop: Workshop) -> Workshop:
@@ -42,4 +42,18 @@ def bring_up_services(shop: Workshop, *, is_open: bool = False) -> list[dict[str
     programs = own_programs(shop)
     found = Stack(shop.config).up(programs, console.say, UP_S)
     seaweedfs.sync_writes(shop.config)
-    return [{"name": item.name, "url": item.url} for item in found]
+    addresses = [{"name": item.name, "url": item.url} for item in found]
+    return addresses + [put_on_the_road(shop, product, is_open=is_open) for product in live_products(shop)]
+
+
+def put_on_the_road(shop: Workshop, product: str, *, is_open: bool = False) -> dict[str, str]:
+    """A router and replicas of what is live, or those that were deployed before; the router's address."""
+    from flows.deploy import deploy
+
+    found = Deployments(shop.config, shop.ledger).find(product)
+    if found is None:
+        record = deploy(shop, product, num_replicas=NUM_REPLICAS, is_open=is_open)
+    else:
+        record = deploy(shop, product, found.engine, found.num_replicas)
+    console.say(f"{product} version {record['version']} answers {record['url']}")
+    return {"name": f"{product}/router", "url": record["url"]}

@@ -14,7 +14,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.profile import BUCKET, SERVICES, read_profile, read_secrets
 
-
 USER = "roadworthy"  # as whom this home's own programs come to its servers
 
 

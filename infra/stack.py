@@ -103,8 +103,8 @@ class Stack:
     def down(self, progress: Callable[[str], None] = _say_nothing) -> int:
         """Stop everything, also what a killed supervisord left; returns how many processes were found.
 
-        Prefect and MLflow go after the rest: the worker still tells them about the runs that it ends; what they stand on
-        goes last of all.
+        Prefect and MLflow go after the rest: the worker still tells them about the runs that it ends. What they stand
+        on goes last of all.
         """
         with self._alone():
             num_processes = len(marked(**self.mark))
