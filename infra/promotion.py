@@ -13,7 +13,7 @@ from infra.ledger import Entry
 from infra.refs import ModelRef
 
 REGISTER, PROMOTE, ROLLBACK, DELETE, ALIAS_RESTORED = "register", "promote", "rollback", "delete", "alias_restored"
-APPROVE = "approve"
+APPROVE, REFUSE = "approve", "refuse"
 CHAMPION, CHALLENGER = "champion", "challenger"
 ROLLBACK_WINDOW = 3  # so many versions, the last ones live, cannot be deleted
 
@@ -160,6 +160,18 @@ def check_champion(registered: Entry, live: ModelRef | None) -> None:
             f" live is {digest[:12] or 'nothing'}; judge it again: roadworthy promote {registered.product} "
             f"--version {registered.details['version']}"
         )
+
+
+def is_unsettled(entries: Iterable[Entry], version: int) -> bool:
+    """Whether somebody made `version` champion in MLflow, and it was put back without having been judged."""
+    waiting = False
+    for entry in entries:
+        details = entry.details
+        if entry.action == ALIAS_RESTORED and (details["alias"], details["found"]) == (CHAMPION, version):
+            waiting = "reason" not in details
+        elif entry.action in (PROMOTE, REFUSE) and details["version"] == version:
+            waiting = False
+    return waiting
 
 
 def latest_evidence(entries: Iterable[Entry], ref: ModelRef) -> Entry | None:

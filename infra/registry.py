@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EVIDENCE = "roadworthy.evidence"
+NO_REASONS: Mapping[str, str] = {}
 
 
 def check_product(product: str) -> str:
@@ -246,27 +247,35 @@ class Registry:
         with self._locked():
             return aliases.moved(self.ledger.entries(check_product(product)), aliases.look(self.client, product))
 
-    def reconcile(self, product: str, reason: str = "") -> list[Problem]:
+    def reconcile(self, product: str, reasons: Mapping[str, str] | None = None) -> list[Problem]:
         """Make MLflow show what the ledger says: finish what a kill interrupted; undo and record moved aliases.
 
-        reason: why an alias is put back, for the ledger and for the pages of the versions it concerns
+        reasons: by alias, why it is put back, for the ledger and for the page of the version that it concerns
         """
         with self._locked():
-            return self._reconcile(check_product(product), reason)
+            return self._reconcile(check_product(product), reasons or NO_REASONS)
 
-    def _reconcile(self, product: str, reason: str = "", wished: int | None = None) -> list[Problem]:
+    def _reconcile(
+        self, product: str, reasons: Mapping[str, str] = NO_REASONS, wished: int | None = None
+    ) -> list[Problem]:
         """A champion that was moved to the version `wished` stays: it is about to be promoted, or refused."""
         every = aliases.moved(self.ledger.entries(product), aliases.look(self.client, product))
         found = [one for one in every if (one.alias, one.found) != (promotion.CHAMPION, wished)]
-        why = {"reason": reason} if reason else {}
         for one in found:
-            if reason:
-                version_page.say(self.client, product, one, reason)
+            why = {"reason": reasons[one.alias]} if one.alias in reasons else {}
+            version_page.put_back(self.client, product, one, **why)
             details = {"alias": one.alias, "found": one.found, "expected": one.expected}
             self.ledger.append(promotion.ALIAS_RESTORED, product, **details, **why)
         if found == every:
             self._project(product)
         return [registry_audit.alias_problem(product, one, fixed=True) for one in found]
+
+    def refuse(self, product: str, version: int, reason: str) -> None:
+        """Enter why a version that somebody asked for is not on the road, and say it on its page."""
+        with self._locked():
+            self.ledger.append(promotion.REFUSE, check_product(product), version=version, reason=reason)
+            if version in aliases.look(self.client, product).versions:
+                version_page.refused(self.client, product, version, reason)
 
     def _project(self, product: str) -> None:
         for _ in aliases.project(self.client, product, self.ledger.entries(product)):

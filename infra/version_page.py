@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 REFUSED, RESTORED = "roadworthy.refused", "roadworthy.alias_restored"
 MAX_CHARACTERS = 5000  # of a tag and of a description, where MLflow's database is not SQLite
 CUT = "\n\n… cut here; the whole of it is in the run."
-NOTE = re.compile(r"\A> \*\*(Not promoted|Alias put back)\*\* [^\n]*\n\n")
+TITLES = {REFUSED: "Not promoted", RESTORED: "Alias put back"}
+NOTE = re.compile(rf"\A> \*\*({'|'.join(TITLES.values())})\*\* [^\n]*\n\n")
 
 
 def cut(text: str) -> str:
@@ -27,21 +28,20 @@ def cut(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - len(CUT)] + CUT
 
 
-def say(client: MlflowClient, product: str, one: MovedAlias, reason: str) -> None:
-    """Write on the page of the version that the alias was moved to, or taken from, why it is put back.
-
-    The note is the first line of the page and replaces an earlier one.
-    """
+def put_back(client: MlflowClient, product: str, one: MovedAlias, reason: str = "") -> None:
+    """Say on the page of the version that the alias was moved to, or taken from, why it is back; no reason, no word."""
     version = one.expected if one.found is None else one.found
-    if version is None:
+    if not reason or version is None:
         return
-    is_refusal = one.alias == CHAMPION and one.found is not None
-    title = "Not promoted" if is_refusal else "Alias put back"
-    flat = " ".join(reason.split())
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    tag = REFUSED if is_refusal else RESTORED
-    client.set_model_version_tag(product, str(version), tag, flat[:MAX_CHARACTERS])
-    _describe(client, product, version, f"> **{title}** ({when}, alias `{one.alias}` moved by hand): {flat}\n\n")
+    if one.alias == CHAMPION and one.found is not None:
+        refused(client, product, version, reason)
+    else:
+        _note(client, product, version, RESTORED, f"alias `{one.alias}`: {reason}")
+
+
+def refused(client: MlflowClient, product: str, version: int, reason: str) -> None:
+    """Say why it was not promoted."""
+    _note(client, product, version, REFUSED, reason)
 
 
 def clear(client: MlflowClient, product: str, version: int) -> None:
@@ -52,6 +52,13 @@ def clear(client: MlflowClient, product: str, version: int) -> None:
     _describe(client, product, version, "")
     for tag in {REFUSED, RESTORED} & tags.keys():
         client.delete_model_version_tag(product, str(version), tag)
+
+
+def _note(client: MlflowClient, product: str, version: int, tag: str, reason: str) -> None:
+    """The tag, and the first line of the page in the place of an earlier note."""
+    flat, when = " ".join(reason.split()), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    client.set_model_version_tag(product, str(version), tag, flat[:MAX_CHARACTERS])
+    _describe(client, product, version, f"> **{TITLES[tag]}** ({when}) {flat}\n\n")
 
 
 def _describe(client: MlflowClient, product: str, version: int, note: str) -> None:
