@@ -1,0 +1,185 @@
+"""The three applications of the gateway: MLflow's, Prefect's, and serving with the page at `/`.
+
+Each finds the line of the matrix, lets the door judge, and has the courier carry what may go on.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+import orjson
+
+from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, send_answer
+from services.gateway_config import GatewayConfig, Told
+from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit
+from services.gateway_forward import SILENT_S, Behind, Courier, Gone, Intake
+from services.gateway_matrix import MLFLOW, PREFECT, SERVING, SOCKET, Rule, rule
+from services.gateway_observe import GatewayMetrics
+from services.gateway_page import HEADERS, page, who
+from services.gateway_socket import bridge
+from services.guard import ASK_IN_BROWSER, target
+from services.observe import CONTENT_TYPE
+from services.quotas import is_loopback
+
+LOG = logging.getLogger("roadworthy.gateway")
+
+OPEN = frozenset({"/livez", "/readyz"})
+UI_SETTINGS = "/ui-settings"
+ITSELF = "gateway"
+_JSON: Headers = [(b"content-type", b"application/json")]
+_TEXT: Headers = [(b"content-type", b"text/plain")]
+Answer = Callable[[Visit, Scope, Receive, Send], Awaitable[None]]
+
+
+class Gateway:
+    """What clients reach, at each of its ports."""
+
+    def __init__(self, told: Told, door: Door, courier: Courier, metrics: GatewayMetrics) -> None:
+        self._told, self._door, self._courier, self._metrics = told, door, courier, metrics
+
+    def of(self, service: str) -> Application:
+        """The application of one port."""
+        answer: Answer = self._serving if service == SERVING else self._server
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "websocket":
+                await self._socket(service, scope, receive, send)
+            else:
+                await self._answered(answer, self._door.visit(scope, service, scope["method"]), scope, receive, send)
+
+        return application
+
+    async def _answered(self, answer: Answer, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; a refusal is JSON in the shape of the services' own. The trail and the counts follow."""
+        began, is_refusal = time.perf_counter(), False
+        try:
+            await answer(visit, scope, receive, send)
+        except Refusal as refusal:
+            is_refusal, visit.status = True, refusal.status
+            headers = [*refusal.headers, (REQUEST_ID, visit.request_id.encode())]
+            if refusal.status == 401:
+                headers.append(ASK_IN_BROWSER)
+            await send_answer(send, refusal.status, refusal.body, headers, with_body=visit.method != "HEAD")
+        except Gone:
+            visit.status = visit.status or 499
+        finally:
+            if not is_refusal or visit.status >= 500:
+                self._door.answered(visit)
+            self._metrics.answered(visit.service, visit.status, time.perf_counter() - began, is_refusal)
+
+    async def _server(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """MLflow or Prefect: judged by the matrix, asked with the gateway's own credentials."""
+        if visit.path in OPEN:
+            await self._own(visit, send)
+            return
+        config, line = self._told.config(), rule(visit.service, visit.method, visit.path)
+        await self._door.admit(visit, scope, line)
+        behind = self._behind(visit.service, config)
+        if visit.service == PREFECT and visit.path == UI_SETTINGS:
+            await self._ui_settings(visit, scope, send, behind)
+            return
+        max_bytes = config.max_upload_bytes if line.is_upload else config.max_body_bytes
+        intake = Intake(scope, receive, max_bytes, SILENT_S)
+        body: Intake | bytes = intake
+        if visit.is_privileged:
+            body = await intake.whole() if intake.is_small(MAX_SHOWN_BODY) else intake
+            await self._door.announce(visit, body if isinstance(body, bytes) else b"", scope["query_string"])
+        await self._courier.carry(visit, scope, send, behind, _target(scope), body)
+
+    async def _serving(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
+        """The gateway's own pages, or a product's router, which judges the caller's key itself once more."""
+        product, _, rest = visit.path[1:].partition("/")
+        config = self._told.config()
+        if visit.path in OPEN or (visit.path == "/metrics" and _is_scraped_here(scope)):
+            await self._own(visit, send)
+            return
+        wanted = target(f"/{rest}")
+        grant = await self._door.admit(visit, scope, Rule("viewer", visit.method, f"/{{product}}{wanted.route}"))
+        if visit.path in ("/", "/whoami"):
+            body, headers = (page(scope, config, grant), HEADERS) if visit.path == "/" else (who(grant), _JSON)
+            await self._say(visit, send, 200, body, headers)
+        elif product not in config.products:
+            known = ", ".join(sorted(config.products)) or "none"
+            self._door.refuse(visit, Refusal(404, "no such product", "path", f"one of {known}", product[:64]))
+        elif visit.path == f"/{product}":
+            await self._say(visit, send, 307, b"", [(b"location", f"/{product}/".encode())])
+        else:
+            if wanted.verb and not grant.allows(wanted.verb, wanted.model):
+                may = ", ".join(sorted({verb for verb, _ in grant.allowed})) or "nothing"
+                got = f"{wanted.verb} {wanted.model or product}"[:200]
+                self._door.refuse(visit, Refusal(403, "the key does not allow this", "authorization", may, got))
+            intake = Intake(scope, receive, config.max_body_bytes, SILENT_S)
+            behind = Behind(config.products[product])
+            await self._courier.carry(visit, scope, send, behind, _target(scope, f"/{product}"), intake)
+
+    async def _socket(self, service: str, scope: Scope, receive: Receive, send: Send) -> None:
+        visit = self._door.visit(scope, service, SOCKET)
+        if service != PREFECT:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        url = self._told.config().prefect + _target(scope)
+        line = rule(service, SOCKET, visit.path)
+        session, token = self._courier.session, self._told.credentials.prefect_token
+        await bridge(self._door, visit, line, scope, receive, send, session, url, token)
+
+    def _behind(self, service: str, config: GatewayConfig) -> Behind:
+        known = self._told.credentials
+        if service == MLFLOW:
+            return Behind(config.mlflow, known.mlflow)
+        return Behind(config.prefect, known.prefect)
+
+    async def _ui_settings(self, visit: Visit, scope: Scope, send: Send, behind: Behind) -> None:
+        """Prefect's page is told to ask here, by the name that the browser used, and that nobody need log in again."""
+        async with self._courier.session.get(
+            behind.url + UI_SETTINGS, headers={"Authorization": behind.authorization, "Accept-Encoding": "identity"}
+        ) as answer:
+            found = orjson.loads(await answer.read())
+        host, scheme = header(scope, b"host").decode("latin-1"), scope.get("scheme", "http")
+        found |= {"api_url": f"{scheme}://{host}/api", "auth": None}
+        await self._say(visit, send, 200, orjson.dumps(found), _JSON)
+
+    async def _own(self, visit: Visit, send: Send) -> None:
+        """What the gateway says of itself without a key."""
+        visit.service = ITSELF
+        if visit.path == "/metrics":
+            await self._say(visit, send, 200, self._metrics.exposition(), [(b"content-type", CONTENT_TYPE.encode())])
+        elif visit.path == "/livez":
+            await self._say(visit, send, 200, b"\n", _TEXT)
+        else:
+            config = self._told.config()
+            asked = (f"{config.mlflow}/health", f"{config.prefect}/api/health")
+            missing = [
+                url for url, is_well in zip(asked, await asyncio.gather(*map(self._probe, asked))) if not is_well
+            ]
+            if missing:
+                raise Refusal(
+                    503, "a server does not answer", "readyz", "MLflow and Prefect", f"{len(missing)} missing"
+                )
+            await self._say(visit, send, 200, b"\n", _TEXT)
+
+    async def _probe(self, url: str) -> bool:
+        try:
+            async with self._courier.session.get(url, timeout=aiohttp.ClientTimeout(total=2.0)) as answer:
+                return answer.status < 500
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
+    async def _say(self, visit: Visit, send: Send, status: int, body: bytes, headers: Headers) -> None:
+        visit.status = status
+        told = [*headers, (REQUEST_ID, visit.request_id.encode())]
+        await send_answer(send, status, body, told, with_body=visit.method != "HEAD")
+
+
+def _target(scope: Scope, prefix: str = "") -> str:
+    """Path and query as they came, without the product's name."""
+    path = bytes(scope["raw_path"]).decode("latin-1").removeprefix(prefix)
+    query = scope["query_string"]
+    return f"{path}?{query.decode('latin-1')}" if query else path
+
+
+def _is_scraped_here(scope: Scope) -> bool:
+    client = scope.get("client") or ("",)
+    return is_loopback(str(client[0])) and not header(scope, b"x-forwarded-for")
