@@ -20,7 +20,8 @@ from infra.supervise import Program
 FOLDER = Path(__file__).parent / "deploy" / "prometheus"
 RETENTION_TIME, RETENTION_SIZE = "15d", "2GB"
 PACKAGE = "prometheus"
-NEEDED = "expected `prometheus` on PATH, or Debian with its package lists; install it (Debian: apt-get install prometheus)"
+LOOPBACK = "127.0.0.1"
+NEEDED = "expected `prometheus` on PATH, or Debian's apt-get; install it (Debian: apt-get install prometheus)"
 
 
 class PrometheusError(RuntimeError):
@@ -31,8 +32,8 @@ def prometheus_server(config: Settings) -> Program:
     """The server, on loopback; started again when what it is told changes. Raises PrometheusError."""
     program = find_program(config)
     told = write_config(config)
-    place = f"{config.prometheus_bind or '127.0.0.1'}:{config.prometheus_port}"
-    url = f"http://{config.prometheus_host}:{config.prometheus_port}"
+    place = f"{LOOPBACK}:{config.prometheus_port}"
+    url = f"http://{place}"
     return Program(
         name="prometheus",
         argv=(
@@ -53,8 +54,8 @@ def prometheus_server(config: Settings) -> Program:
 def write_config(config: Settings) -> Path:
     """What Prometheus is told, as a file of this home."""
     told = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
-    exporter = f"{config.metrics_host}:{config.metrics_port}"
-    addresses = {"prometheus": f"{config.prometheus_host}:{config.prometheus_port}", "metrics": exporter}
+    exporter = f"{LOOPBACK}:{config.metrics_port}"
+    addresses = {"prometheus": f"{LOOPBACK}:{config.prometheus_port}", "metrics": exporter}
     told["rule_files"] = [str(FOLDER / pattern) for pattern in told["rule_files"]]
     for job in told["scrape_configs"]:
         for group in job.get("static_configs", ()):
