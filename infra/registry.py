@@ -154,12 +154,15 @@ class Registry:
         with self._locked():
             entries = self.history(ref.product)
             registered = promotion.check_evidence(entries, ref, evidence_digest)
-            if who in (one.details["who"] for one in promotion.approvals(entries, registered)):
+            names = [one.details["who"] for one in promotion.approvals(entries, registered)]
+            if who in names:
                 return None
-            return self.ledger.append(
+            entry = self.ledger.append(
                 promotion.APPROVE, ref.product, version=ref.version, digest=ref.digest, evidence=evidence_digest,
                 who=who, **details,
             )  # fmt: skip
+            version_page.approved(self.client, ref, [*names, who], promotion.num_approvals(registered))
+            return entry
 
     def promote(self, ref: ModelRef, evidence_digest: str, asked: str = "") -> ModelRef:
         """Put a registered version that passed its gates on the road; the live one again changes nothing.
@@ -260,7 +263,7 @@ class Registry:
     ) -> list[Problem]:
         """A champion that was moved to the version `wished` stays: it is about to be promoted, or refused."""
         every = aliases.moved(self.ledger.entries(product), aliases.look(self.client, product))
-        found = [one for one in every if (one.alias, one.found) != (promotion.CHAMPION, wished)]
+        found = [one for one in every if wished is None or (one.alias, one.found) != (promotion.CHAMPION, wished)]
         for one in found:
             why = {"reason": reasons[one.alias]} if one.alias in reasons else {}
             version_page.put_back(self.client, product, one, **why)

@@ -6,6 +6,7 @@ People look at the page, programs at the tag; both are copies of what the ledger
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
     from infra.aliases import MovedAlias
+    from infra.refs import ModelRef
 
 REFUSED, RESTORED = "roadworthy.refused", "roadworthy.alias_restored"
+APPROVALS = "roadworthy.approvals"
 MAX_CHARACTERS = 5000  # of a tag and of a description, where MLflow's database is not SQLite
 CUT = "\n\n… cut here; the whole of it is in the run."
 TITLES = {REFUSED: "Not promoted", RESTORED: "Alias put back"}
@@ -42,6 +45,12 @@ def put_back(client: MlflowClient, product: str, one: MovedAlias, reason: str = 
 def refused(client: MlflowClient, product: str, version: int, reason: str) -> None:
     """Say why it was not promoted."""
     _note(client, product, version, REFUSED, reason)
+
+
+def approved(client: MlflowClient, ref: ModelRef, names: Sequence[str], needed: int) -> None:
+    """Say who approved it; the ledger is what counts."""
+    value = f"{len(names)} of {needed}: {', '.join(names)}"
+    client.set_model_version_tag(ref.product, str(ref.version), APPROVALS, value[:MAX_CHARACTERS])
 
 
 def clear(client: MlflowClient, product: str, version: int) -> None:
