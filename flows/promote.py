@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,7 +38,10 @@ from models.judging import gates
 from models.judging.gates import Verdict
 from models.recipe import Recipe
 
-PROMOTED, REFUSED, AWAITING = "promoted", "refused", "awaiting approval"
+Word = Literal["promoted", "refused", "awaiting approval"]
+PROMOTED: Word = "promoted"
+REFUSED: Word = "refused"
+AWAITING: Word = "awaiting approval"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Promotion:
     ref: ModelRef
     promoted: bool
     waiting: str = ""
+
+    @property
+    def verdict(self) -> Word:
+        """In one word."""
+        return PROMOTED if self.promoted else AWAITING if self.waiting else REFUSED
 
 
 def promote(session: Session, evaluation: Evaluation) -> Promotion:
