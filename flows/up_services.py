@@ -6,12 +6,15 @@ What a home has done before goes along: runs, versions and artifacts keep their 
 from flows import console
 from flows.deployed import free_ports
 from flows.live import live_products
+from flows.move_in import has_to_move, move_in
 from flows.up import own_programs
 from flows.workshop import Workshop, open_workshop
 from infra import seaweedfs
 from infra import settings as environment
 from infra.deployments import Deployments
+from infra.postgres import postgres_server
 from infra.profile import Profile, read_secrets, write_profile
+from infra.seaweedfs import s3_server
 from infra.settings import Settings
 from infra.stack import Stack
 
@@ -39,6 +42,9 @@ def choose_ports(config: Settings) -> Profile:
 
 def bring_up_services(shop: Workshop, *, is_open: bool = False) -> list[dict[str, str]]:
     """Everything of a services home, in the order of health; returns the addresses. Raises StackError."""
+    if has_to_move(shop):
+        Stack(shop.config).up([postgres_server(shop.config), s3_server(shop.config)], console.say, UP_S)
+        move_in(shop)
     programs = own_programs(shop)
     found = Stack(shop.config).up(programs, console.say, UP_S)
     seaweedfs.sync_writes(shop.config)

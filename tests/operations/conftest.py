@@ -39,12 +39,11 @@ def services_home(folder: Path) -> Operations:
 
 @pytest.fixture(scope="session")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operations]:
-    """A services home, up, with `ring` version 1 live behind its router."""
+    """A services home, up, with `ring` version 1 live behind its router; that was made in its embedded time."""
     one = services_home(tmp_path_factory.mktemp("operations"))
     try:
-        one.ask("up", "--profile", "services")
         assert one.run("forecast/linear")["promoted"]
-        one.ask("up")
+        one.ask("up", "--profile", "services")
         yield one
     finally:
         one.call("down")

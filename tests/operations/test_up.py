@@ -36,3 +36,16 @@ def test_secrets_are_generated_and_only_the_owners_to_read(operations: Operation
     public = [operations.home / "profile.json", *(operations.home / "run" / "logs").glob("*.log")]
     text = "".join(one.read_text(errors="replace") for one in public)
     assert not [secret for secret in secrets if secret in text]
+
+
+def test_what_was_done_before_went_along_with_its_ids(operations: Operations) -> None:
+    (promoted,) = [entry for entry in operations.ask("history", "ring") if entry["action"] == "promote"][:1]
+    secrets = json.loads((operations.home / "keys" / "services.json").read_text())
+    tracking = operations.ask("status")["tracking_uri"]
+    with httpx.Client(base_url=tracking, auth=("roadworthy", secrets["mlflow"])) as client:
+        wanted = {"run_id": promoted["details"]["run_id"]}
+        run = client.get("/api/2.0/mlflow/runs/get", params=wanted).json()["run"]
+        assert run["info"]["artifact_uri"].startswith("mlflow-artifacts:/")
+        files = client.get("/api/2.0/mlflow/artifacts/list", params=wanted).json()["files"]
+        assert files
+    assert operations.ask("doctor")["ok"]
