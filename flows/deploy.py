@@ -23,6 +23,7 @@ from flows.deployed import (
     weighted,
     with_replicas,
 )
+from flows.gateway import refresh
 from flows.live import live_model, live_products
 from flows.options import UsageError
 from flows.package import grpc_port_above
@@ -71,6 +72,7 @@ def deploy(
         remove_containers(shop, meant, meant.replicas)
         records.remove(meant)
         raise DeploymentError(f"{product} version {live.version} is not deployed: {error}") from error
+    refresh(shop)
     return addresses(shop, records.write(meant.model_copy(update={"state": "live"})))
 
 
@@ -82,6 +84,7 @@ def undeploy(shop: Workshop, product: str) -> dict[str, Any]:
     num_processes = group(shop, product).down(console.say)
     remove_containers(shop, found, (*found.replicas, *found.previous))
     records.remove(found)
+    refresh(shop)
     return {"product": product, "version": found.version, "stopped": num_processes}
 
 
