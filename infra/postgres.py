@@ -106,6 +106,8 @@ def make_cluster(config: Settings, folder: Path) -> None:
         for name in (MLFLOW, PREFECT)
     )
     _run([str(programs() / "postgres"), "--single", "-D", str(new), "postgres"], statements)
+    with (new / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")  # which clients there are, the address it listens on decides
     new.rename(folder)
 
 
@@ -122,7 +124,7 @@ def main() -> None:
     make_cluster(config, folder)
     options = {
         **SETTINGS,
-        "listen_addresses": config.postgres_bind or config.postgres_host,
+        "listen_addresses": config.bind or "127.0.0.1",
         "port": str(config.postgres_port),
     }
     words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]

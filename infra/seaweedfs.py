@@ -52,7 +52,7 @@ def command(config: Settings, folder: Path) -> list[str]:
     ]
     return [
         _program(), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1",
-        f"-ip.bind={config.s3_bind or '127.0.0.1'}", "-master.telemetry=false", *ports, f"-s3.port={config.s3_port}",
+        f"-ip.bind={config.bind or '127.0.0.1'}", "-master.telemetry=false", *ports, f"-s3.port={config.s3_port}",
         f"-bucket={BUCKET}",
         "-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false", "-s3.autoCreateBucket=false",
         "-s3.allowDeleteBucketNotEmpty=false",

@@ -16,6 +16,15 @@ from infra.supervise import Program
 from infra.tracking_store import SQLITE, artifact_folder, make_store
 
 MLFLOW_SETTINGS = Path(__file__).parents[1] / "mlflow" / "server.env"
+LOOPBACK = "127.0.0.1"
+MLFLOW_AUTH = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = {database}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+grant_default_workspace_access = false
+# Without it every call costs a hash.
+auth_cache_ttl_seconds = 60
+"""
 PREFECT_SETTINGS = {
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_CLI_COLORS": "false",
@@ -102,7 +111,7 @@ def prefect_on_postgres(config: Settings) -> Program:
     """The same on its own database, behind the gateway; asks everybody for its auth string."""
     api = f"http://{config.prefect_server_host}:{config.prefect_server_port}/api"
     auth = config.prefect_auth.get_secret_value() if config.prefect_auth else ""
-    place = ("--host", config.prefect_server_host, "--port", str(config.prefect_server_port))
+    place = ("--host", config.bind or LOOPBACK, "--port", str(config.prefect_server_port))
     return Program(
         name="prefect",
         argv=(sys.executable, "-m", "prefect", "server", "start", *place),
@@ -131,7 +140,8 @@ def mlflow_on_postgres(config: Settings) -> Program:
         environment={
             **_read_settings(MLFLOW_SETTINGS),
             **_mlflow_secrets(config),
-            "MLFLOW_HOST": config.mlflow_server_host,
+            "MLFLOW_HOST": config.bind or LOOPBACK,
+            **({"MLFLOW_SERVER_ALLOWED_HOSTS": "*"} if config.bind else {}),  # it asks for a password
             "MLFLOW_PORT": str(config.mlflow_server_port),
             "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{BUCKET}/mlflow",
             "MLFLOW_S3_ENDPOINT_URL": config.s3_endpoint,
@@ -152,10 +162,7 @@ def _mlflow_secrets(config: Settings) -> dict[str, str]:
     secrets = read_secrets(config.folder)
     database = dsn(config, MLFLOW, driver="psycopg")
     auth = config.folder / "run" / "mlflow-auth.ini"
-    lines = ("[mlflow]", "default_permission = NO_PERMISSIONS", f"database_uri = {database.replace('%', '%%')}")
-    lines += ("authorization_function = mlflow.server.auth:authenticate_request_basic_auth",)
-    lines += ("grant_default_workspace_access = false", "auth_cache_ttl_seconds = 60")  # or every call costs a hash
-    write_atomic(auth, "\n".join(lines).encode() + b"\n", mode=0o600)
+    write_atomic(auth, MLFLOW_AUTH.format(database=database.replace("%", "%%")).encode(), mode=0o600)
     return {
         "MLFLOW_BACKEND_STORE_URI": database,
         "MLFLOW_AUTH_CONFIG_PATH": str(auth),

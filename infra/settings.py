@@ -43,12 +43,11 @@ class Settings(BaseSettings):
     tracking_password: SecretStr | None = None
     prefect_api_url: str = Field(default="", description="Prefect's API; empty: the server of this home")
     prefect_auth: SecretStr | None = Field(default=None, description="user:password of Prefect's API")
+    bind: str = Field(default="", description="services, in containers: what servers listen on; empty: loopback")
     gateway_port: int = Field(default=8080, description="services: where people and programs come in")
     postgres_host: str = "127.0.0.1"
-    postgres_bind: str = Field(default="", description="what PostgreSQL listens on; empty: `postgres_host`")
     postgres_port: int = 5433
     s3_host: str = "127.0.0.1"
-    s3_bind: str = Field(default="", description="what the S3 server listens on; empty: loopback")
     s3_port: int = 8333
     prometheus_port: int = 9090
     mlflow_server_host: str = Field(default="127.0.0.1", description="services: behind the gateway")

@@ -171,13 +171,7 @@ class Stack:
             for info in supervisor.getAllProcessInfo():
                 if info["name"] in wave and info["statename"] in ("RUNNING", "STARTING"):
                     supervisor.stopProcess(info["name"], False)
-            _until(
-                lambda names=wave: (
-                    not any(
-                        one["statename"] == "STOPPING" for one in supervisor.getAllProcessInfo() if one["name"] in names
-                    )
-                )
-            )
+            _until(lambda: all(one["statename"] != "STOPPING" for one in supervisor.getAllProcessInfo()))
         supervisor.shutdown()
         _until(lambda: not marked(**self.mark))
 
