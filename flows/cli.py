@@ -12,6 +12,7 @@ import typer
 
 from flows import console
 from flows.cli_access import audit_app, key_app
+from flows.cli_approve import app as approve_app
 from flows.cli_compress import app as compress_app
 from flows.cli_compress import run_until
 from flows.cli_data import app as data_app
@@ -36,10 +37,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-groups = {"data": data_app, "key": key_app, "audit": audit_app, "capture": capture_app, "watermark": watermark_app}
+groups = {
+    "data": data_app,
+    "key": key_app,
+    "audit": audit_app,
+    "capture": capture_app,
+    "watermark": watermark_app,
+}
 for name, group in groups.items():
     app.add_typer(group, name=name)
-for part in (compress_app, live_app, image_app, deploy_app, trust_app, reproduce_app, route_app, stack_app):
+for part in (
+    approve_app,
+    compress_app,
+    live_app,
+    image_app,
+    deploy_app,
+    trust_app,
+    reproduce_app,
+    route_app,
+    stack_app,
+):
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]
@@ -55,7 +72,7 @@ def _lifecycle(recipe: str, data: str | None, settings: list[str], product: str,
         from flows.show import show_outcome
 
         show_outcome(outcome)
-    if outcome.verdict == "refused":
+    if outcome.verdict in ("refused", "awaiting approval"):
         raise typer.Exit(REFUSED)
 
 

@@ -58,7 +58,7 @@ def compress(
         from flows.search_outcome import show_search
 
         show_search(outcome)
-    if outcome.verdict in ("refused", "nothing_fits"):
+    if outcome.verdict in ("refused", "awaiting approval", "nothing_fits"):
         raise typer.Exit(REFUSED)
 
 

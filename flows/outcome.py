@@ -18,7 +18,7 @@ class Outcome(BaseModel):
     recipe: str
     data: str
     data_digest: str
-    verdict: Literal["promoted", "refused", "judged"]
+    verdict: Literal["promoted", "refused", "judged", "awaiting approval"]
     promoted: bool
     candidate: str
     sentence: str

@@ -3,7 +3,7 @@
 from flows.live import live_model
 from flows.options import UsageError
 from flows.workshop import Workshop
-from infra.promotion import DELETE, REGISTER, PromotionRefused, entry_ref
+from infra.promotion import DELETE, REGISTER, PromotionRefused, check_approvals, entry_ref, standing
 from infra.refs import ModelRef
 
 
@@ -23,4 +23,7 @@ def registered_version(shop: Workshop, product: str, version: int | None) -> Mod
     if not known[version].details["passed"]:
         reasons = "; ".join(known[version].details["reasons"]) or "no reason"
         raise PromotionRefused(f"{product} version {version}: failed its gates: {reasons}")
-    return entry_ref(known[version])
+    ref = entry_ref(known[version])
+    if ref not in standing(entries).were_live:
+        check_approvals(entries, known[version])
+    return ref

@@ -147,5 +147,5 @@ def _gated(
     promotion = step("promote", promote, gated, evaluation)
     if promotion.promoted:
         step("package", package_live, session.shop, session.recipe.product)
-    word = "promoted" if promotion.promoted else "refused"
+    word = promotion.verdict
     return {**facts, "verdict": word, "model_version": promotion.ref.version, "model_digest": promotion.ref.digest}

@@ -39,7 +39,7 @@ class SearchOutcome(BaseModel):
     best: dict[str, Any] | None
     nearest: dict[str, Any] | None
     missed: list[str]
-    verdict: Literal["promoted", "refused", "judged", "nothing_fits"]
+    verdict: Literal["promoted", "refused", "judged", "awaiting approval", "nothing_fits"]
     sentence: str
     reasons: list[str] = []
     gates: list[dict[str, Any]] = []

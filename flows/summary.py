@@ -17,9 +17,9 @@ def outcome_of(
     verdict, choice, reports = evaluation.verdict, evaluation.choice, evaluation.test
     first = evaluation.chosen
     if promotion is None:
-        word: Literal["promoted", "refused", "judged"] = "judged"
+        word: Literal["promoted", "refused", "judged", "awaiting approval"] = "judged"
     else:
-        word = "promoted" if promotion.promoted else "refused"
+        word = promotion.verdict
     return Outcome(
         product=session.recipe.product,
         recipe=session.recipe.name,
@@ -29,7 +29,7 @@ def outcome_of(
         promoted=word == "promoted",
         candidate=choice.name,
         sentence=choice.sentence,
-        reasons=list(verdict.reasons),
+        reasons=[*([promotion.waiting] if promotion and promotion.waiting else []), *verdict.reasons],
         gates=[gate.model_dump(mode="json") for gate in verdict.results],
         convention=_convention(first),
         metrics={name: _metrics(report) for name, report in reports.items()},

@@ -33,11 +33,18 @@ def bring_up(shop: Workshop, *, is_open: bool = False) -> list[dict[str, str]]:
 
 
 def own_programs(shop: Workshop) -> list[Program]:
-    """The servers, the worker and the shipper of captures."""
+    """The servers, the worker and the shipper of captures; in a services home gateway, receiver and eyes too."""
     from flows.capture import shipper
     from flows.schedules import worker
 
-    return [*servers(shop.config), worker(shop.config), shipper()]
+    programs = [*servers(shop.config), worker(shop.config), shipper()]
+    if shop.config.is_services:
+        from flows.gateway import gateway
+        from flows.hooks import hooks
+        from flows.metrics import eyes
+
+        programs += [gateway(shop), hooks(shop.config), *eyes(shop.config)]
+    return programs
 
 
 def bring_down(shop: Workshop) -> list[str]:

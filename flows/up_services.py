@@ -5,6 +5,7 @@ What a home has done before goes along: runs, versions and artifacts keep their 
 
 from flows import console
 from flows.deployed import free_ports
+from flows.gateway import how_to_log_in
 from flows.live import live_products
 from flows.move_in import has_to_move, move_in
 from flows.up import own_programs
@@ -49,7 +50,10 @@ def bring_up_services(shop: Workshop, *, is_open: bool = False) -> list[dict[str
     found = Stack(shop.config).up(programs, console.say, UP_S)
     seaweedfs.sync_writes(shop.config)
     addresses = [{"name": item.name, "url": item.url} for item in found]
-    return addresses + [put_on_the_road(shop, product, is_open=is_open) for product in live_products(shop)]
+    addresses += [put_on_the_road(shop, product, is_open=is_open) for product in live_products(shop)]
+    for line in how_to_log_in(shop):
+        console.say(line)
+    return addresses
 
 
 def put_on_the_road(shop: Workshop, product: str, *, is_open: bool = False) -> dict[str, str]:

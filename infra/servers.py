@@ -171,7 +171,7 @@ def _mlflow_secrets(config: Settings) -> dict[str, str]:
         "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.flask.get_secret_value(),
         "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": secrets.webhook_encryption.get_secret_value(),
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http",  # to our own receiver on loopback, signed
-        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "2",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "AWS_ACCESS_KEY_ID": secrets.s3_access_key.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key.get_secret_value(),

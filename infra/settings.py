@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     hooks_host: str = "127.0.0.1"
     hooks_port: int = Field(default=8081, description="services: what MLflow's webhooks reach")
     metrics_port: int = Field(default=8082, description="services: facts for Prometheus")
+    backup_store: str = Field(default="", description="where backups go: a folder or s3://…; empty: HOME.backups")
+    backup_key_file: Path | None = Field(default=None, description="backups are sealed with what is in this file")
+    backup_num_kept: int = Field(default=14, ge=1, description="so many of the last backups are kept in any case")
+    backup_days: int = Field(default=30, ge=0, description="backups younger than this are kept in any case")
+    backup_s3_endpoint: str = Field(default="", description="of s3:// backups; empty: the store's, in an embedded home")
+    backup_s3_access_key: SecretStr | None = None
+    backup_s3_secret_key: SecretStr | None = None
 
     @property
     def folder(self) -> Path:
