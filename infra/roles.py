@@ -21,7 +21,7 @@ CLAIM_PREFIX = "roadworthy:"  # an issuer serves many programs: their roles are 
 
 def includes(role: str, needed: str) -> bool:
     """Whether who has `role` (empty: none) may do what `needed` may. An unknown role includes nothing."""
-    return role in ROLES and needed in ROLES and ROLES.index(role) >= ROLES.index(needed)  # type: ignore[arg-type]
+    return role in ROLES and needed in ROLES and ROLES.index(role) >= ROLES.index(needed)
 
 
 def of_claim(claim: Any) -> str:

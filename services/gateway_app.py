@@ -29,6 +29,7 @@ OPEN = frozenset({"/livez", "/readyz"})
 UI_SETTINGS = "/ui-settings"
 ITSELF = "gateway"
 _JSON: Headers = [(b"content-type", b"application/json")]
+_MLFLOW_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE"}
 _TEXT: Headers = [(b"content-type", b"text/plain")]
 Answer = Callable[[Visit, Scope, Receive, Send], Awaitable[None]]
 
@@ -61,7 +62,8 @@ class Gateway:
             headers = [*refusal.headers, (REQUEST_ID, visit.request_id.encode())]
             if refusal.status == 401:
                 headers.append(ASK_IN_BROWSER)
-            await send_answer(send, refusal.status, refusal.body, headers, with_body=visit.method != "HEAD")
+            body = _shaped(visit.service, refusal)
+            await send_answer(send, refusal.status, body, headers, with_body=visit.method != "HEAD")
         except Gone:
             visit.status = visit.status or 499
         finally:
@@ -150,14 +152,10 @@ class Gateway:
             await self._say(visit, send, 200, b"\n", _TEXT)
         else:
             config = self._told.config()
-            asked = (f"{config.mlflow}/health", f"{config.prefect}/api/health")
-            missing = [
-                url for url, is_well in zip(asked, await asyncio.gather(*map(self._probe, asked))) if not is_well
-            ]
-            if missing:
-                raise Refusal(
-                    503, "a server does not answer", "readyz", "MLflow and Prefect", f"{len(missing)} missing"
-                )
+            asked = {MLFLOW: f"{config.mlflow}/health", PREFECT: f"{config.prefect}/api/health"}
+            are_well = await asyncio.gather(*map(self._probe, asked.values()))
+            if missing := [name for name, is_well in zip(asked, are_well, strict=True) if not is_well]:
+                raise Refusal(503, "a server does not answer", "readyz", ", ".join(asked), f"not {', '.join(missing)}")
             await self._say(visit, send, 200, b"\n", _TEXT)
 
     async def _probe(self, url: str) -> bool:
@@ -171,6 +169,16 @@ class Gateway:
         visit.status = status
         told = [*headers, (REQUEST_ID, visit.request_id.encode())]
         await send_answer(send, status, body, told, with_body=visit.method != "HEAD")
+
+
+def _shaped(service: str, refusal: Refusal) -> bytes:
+    """The refusal, also in the words in which the server's own clients and pages look for a reason."""
+    told = orjson.loads(refusal.body)
+    if service == MLFLOW:
+        told |= {"error_code": _MLFLOW_CODES.get(refusal.status, "INTERNAL_ERROR"), "message": refusal.in_words()}
+    elif service == PREFECT:
+        told |= {"exception_message": refusal.what, "detail": refusal.in_words()}
+    return orjson.dumps(told)
 
 
 def _target(scope: Scope, prefix: str = "") -> str:

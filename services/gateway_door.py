@@ -47,7 +47,7 @@ class Visit:
     @property
     def where(self) -> str:
         """For the trail: a stranger's own words are not in it."""
-        label = self.rule.label if self.rule else "path"
+        label = self.rule.label(self.path) if self.rule else "path"
         return f"{self.service} {self.method} {self.path if self.grant and self.is_privileged else label}"
 
     @property

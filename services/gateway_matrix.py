@@ -25,10 +25,11 @@ class Rule(NamedTuple):
     is_change: bool = False
     is_upload: bool = False
 
-    @property
-    def label(self) -> str:
-        """How the audit trail names it."""
-        return self.pattern.removeprefix("/")
+    def label(self, path: str) -> str:
+        """How the audit trail names a call of `path`: its words where the line names them, `*` for a caller's own."""
+        named, said = self.pattern.split("/"), path.split("/")
+        kept = [word if "*" not in line else line for line, word in zip(named, said, strict=False)]
+        return "/".join(kept)
 
 
 _API = "/{api,ajax-api}/{2.0,3.0}/mlflow"
@@ -88,14 +89,15 @@ _KEPT = (
     "task_runs,variables,work_pools,work_queues}"
 )
 _PREFECT = (
-    # Blocks may hold secrets, settings and storage are the operator's: before the lines that let everybody read.
+    # Blocks may hold secrets: before the lines that let everybody read.
     *_lines("operator", "POST", "/block_documents/{filter,count}", prefix="/api", change=False),
     *_lines(
         "operator", "GET", "/block_documents/**", "/block_types/slug/*/block_documents/**",
-        "/block_types/slug/*/block_documents", "/admin/{settings,storage}", prefix="/api", change=False,
+        "/block_types/slug/*/block_documents", "/admin/storage", prefix="/api", change=False,
     ),
     *_lines(
-        "viewer", "GET", "/{health,hello,ready,version,csrf-token}", "/admin/version", f"/{_KEPT}/**", f"/{_KEPT}",
+        "viewer", "GET", "/{health,hello,ready,version,csrf-token}", "/admin/{version,settings}", f"/{_KEPT}",
+        f"/{_KEPT}/**",
         "/{flow_run_states,task_run_states}", "/{flow_run_states,task_run_states}/*", "/block_capabilities",
         "/collections/views/*", "/events/filter/next", "/v2/concurrency_limits/*", "/ui/task_runs/*", prefix="/api",
         change=False,
@@ -127,8 +129,8 @@ _PREFECT = (
 )  # fmt: skip
 
 MATRIX: dict[str, tuple[Rule, ...]] = {MLFLOW: _MLFLOW, PREFECT: _PREFECT}
-_READS = Rule("operator", "GET", "/other")
-_REST = Rule("operator", "*", "/other", is_change=True)
+_READS = Rule("operator", "GET", "/**")
+_REST = Rule("operator", "*", "/**", is_change=True)
 
 
 def rule(service: str, method: str, path: str) -> Rule:
