@@ -6,10 +6,12 @@ from typing import Any
 
 from flows import console
 from flows.finished import find_outcome
+from flows.options import UsageError
 from flows.outcome import Outcome
 from flows.prepare import build_recipe
 from flows.workshop import open_workshop
 from infra import settings as environment
+from infra.after import answers
 from infra.processes import marks, stop_marked
 from infra.servers import prefect_api
 from infra.settings import Settings
@@ -60,12 +62,20 @@ def sweep(config: Settings) -> int:
 def begin_flow(title: str) -> None:
     """Before a flow is imported: the local Prefect server where one runs, else one that lives as long as we do."""
     config = open_workshop().config
-    running = {item.name for item in Stack(config).status() if item.state == "RUNNING"}
-    where = {"PREFECT_API_URL": prefect_api(config)} if "prefect" in running else {}
+    where = {"PREFECT_API_URL": prefect_api(config)} if _has_prefect(config) else {}
     mark = {RUN: f"{config.folder}|{this_process()}"}
     environment.apply(config, PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="WARNING", **where, **mark)
     sweep(config)
     console.say(title)
+
+
+def _has_prefect(config: Settings) -> bool:
+    """Whether a Prefect server of this home runs. In a services home one must: raises UsageError."""
+    if not config.is_services:
+        return any(item.name == "prefect" and item.state == "RUNNING" for item in Stack(config).status())
+    if not answers(f"{prefect_api(config)}/health"):
+        raise UsageError(f"{prefect_api(config)}: expected this home's Prefect server, got no answer; roadworthy up")
+    return True
 
 
 def _flow(recipe: str, data: str, settings: Mapping[str, Any] | None, product: str, until: str) -> dict[str, Any]:
