@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import sys
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from pathlib import Path
 
 import aiohttp
@@ -33,7 +33,6 @@ from services.gateway_matrix import MLFLOW, PREFECT, SERVING
 from services.gateway_observe import GatewayMetrics
 from services.observe import Load
 from services.quotas import Proxies
-from services.router import _Server
 from services.server import Protocol
 
 DRAIN_S = 10
@@ -47,6 +46,13 @@ class GatewayProtocol(Protocol):
         super().data_received(data)
         if self.transport.get_protocol() is not self:
             self._stop_timer()
+
+
+class _Server(uvicorn.Server):
+    """A server among others in one loop: signals are handled for all of them in one place."""
+
+    def capture_signals(self) -> "nullcontext[None]":  # type: ignore[override]
+        return nullcontext()
 
 
 async def serve(path: Path, host: str, ports: dict[str, int], settings: ServiceSettings) -> None:

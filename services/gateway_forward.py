@@ -16,7 +16,6 @@ from yarl import URL
 from services.answers import WHOLE_BODY, Headers, Receive, Refusal, Scope, Send, header, send_answer
 from services.gateway_door import REQUEST_ID, Visit
 from services.quotas import is_loopback
-from services.router_forward import SKIPPED
 
 LOG = logging.getLogger("roadworthy.gateway")
 
@@ -27,6 +26,7 @@ DROPPED = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect host origin referer forwarded "
     b"x-forwarded-for x-forwarded-host x-forwarded-proto x-forwarded-prefix x-request-id".split()
 )
+SKIPPED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add for itself
 CREDENTIALS = frozenset({b"authorization", b"x-api-key"})
 _ANSWER_DROPPED = frozenset(b"connection keep-alive transfer-encoding upgrade x-request-id".split())
 

@@ -19,7 +19,7 @@ from services.gateway_matrix import Rule
 LOG = logging.getLogger("roadworthy.gateway")
 
 FIRST_MESSAGE_S = 10.0
-CHECK_S = 5.0  # so often is asked whether the key still opens
+CHECK_S = 2.0  # so often is asked whether the key still opens
 MAX_MESSAGE_BYTES = 16_000_000
 SUBPROTOCOL = "prefect"
 NOT_ALLOWED, TRY_LATER = 1008, 1013
