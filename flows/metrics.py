@@ -30,7 +30,8 @@ def eyes(config: Settings) -> tuple[Program, Program]:
     """Exporter and Prometheus, for the group of a services home. Raises PrometheusError."""
     url = f"http://{LOOPBACK}:{config.metrics_port}"
     exporter = Program(
-        name="metrics", argv=(sys.executable, "-m", "flows.metrics"), url=url, port=config.metrics_port,
+        name="metrics", argv=(sys.executable, "-m", "flows.metrics"),
+        environment={"ROADWORTHY_METRICS_PORT": str(config.metrics_port)}, url=url, port=config.metrics_port,
         ready_url=f"{url}/livez", priority=700, settle_s=1,
     )  # fmt: skip
     return exporter, prometheus_server(config)
