@@ -19,8 +19,10 @@ from models.data.card import Frozen
 ALARMS_PER_YEAR = 2.0
 BLOCKS_PER_YEAR = 365.0
 MIN_BLOCKS = 5  # block maxima below which nothing is extrapolated
+UPPER_END = 1.96  # of what so few blocks leave open about their spread, in its standard errors
 MIN_EFFECT = 0.5  # of a standard deviation: Cohen's medium effect
 NUM_SHOWN = 12
+_WORDS = {"change": "change from reading to reading", "missing": "share of missing readings"}
 
 Status = Literal["no retraining needed", "retraining needed", "too few requests", "reference too short"]
 
@@ -43,7 +45,7 @@ class Shift(Frozen):
         """`level of flow_vph at s3 is 4.2 standard deviations above the usual`."""
         where = " ".join(part for part in (f"of {self.channel}" if self.channel else "",
                                            f"at {self.place}" if self.place else "") if part)  # fmt: skip
-        subject = f"{self.what} {where}".strip()
+        subject = f"{_WORDS.get(self.what, self.what)} {where}".strip()
         if self.what == "error":
             return f"{subject} is {self.effect:.2f} times the usual"
         if self.what == "distribution":
@@ -87,12 +89,12 @@ def return_level(
     """The level that block maxima like these pass `alarms_per_year` times a year; infinite for too few of them.
 
     A Gumbel distribution by its moments; its spread is taken at the upper end of what so few blocks leave open
-    (two-sided 95 %), since a short reference has not seen its worst day.
+    (`UPPER_END`), since a short reference has not seen its worst day.
     """
     known = maxima[np.isfinite(maxima)]
     if len(known) < MIN_BLOCKS:
         return math.inf
-    spread = float(known.std(ddof=1)) * (1 + 1.96 * 1.05 / math.sqrt(len(known)))
+    spread = float(known.std(ddof=1)) * (1 + UPPER_END * 1.05 / math.sqrt(len(known)))
     scale = spread * math.sqrt(6) / math.pi
     location = float(known.mean()) - float(np.euler_gamma) * scale
     share = min(alarms_per_year / blocks_per_year, 0.5)

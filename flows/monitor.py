@@ -1,0 +1,67 @@
+"""Looks every hour at what was captured, against what the live models were trained on.
+
+A breach opens an alarm, which asks for a retraining.
+
+Each product is looked at on its own: one whose snapshot is gone fails its task, and the others are looked at.
+"""
+
+import shutil
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from flows.live import live_products
+from flows.monitor_alarm import tell
+from flows.monitor_look import Look, look_at
+from flows.monitor_record import HEAD, hours_of, keep, rows, text
+from flows.publish import is_transient
+from flows.workshop import Workshop, now, open_workshop
+from models.judging.drift import ALARMS_PER_YEAR
+
+MAX_IMAGE_BYTES = 400_000
+
+
+@flow(name="monitor", flow_run_name="monitor {product}")
+def monitor(product: str = "", since: str = "24h", alarms_per_year: float = ALARMS_PER_YEAR) -> list[dict[str, Any]]:
+    """The captures of all live products, or of one, against their training references.
+
+    1. delayed labels: is the live version worse than it was judged? 2. inputs and forecasts: have they drifted?
+    3. the record, in the store and in MLflow, whatever it says 4. a breach opens an alarm: an event for Prefect
+    """
+    shop = open_workshop()
+    hours = hours_of(since)
+    names = [product] if product else live_products(shop)
+    states = [_looked(name)(shop, name, hours, alarms_per_year, return_state=True) for name in names]
+    return [state.result() for state in states]
+
+
+def _looked(name: str) -> Any:
+    return task(name=f"look {name}", retries=1, retry_delay_seconds=5, retry_condition_fn=is_transient)(look)
+
+
+def look(shop: Workshop, product: str, hours: float, alarms_per_year: float) -> dict[str, Any]:
+    """One product: judged, recorded, shown, and told to whoever retrains."""
+    at = now()
+    found = look_at(shop, product, hours, at, alarms_per_year)
+    record, alarm, figure = keep(shop, found)
+    show(found, figure)
+    if alarm is not None:
+        tell(shop, alarm, at, found.figures())
+    shutil.rmtree(figure.parent)
+    return record
+
+
+def show(found: Look, figure: Path) -> None:
+    """The look as artifacts of the flow run."""
+    key = found.live.product.replace("_", "-")
+    create_markdown_artifact(text(found), key=f"monitor-{key}", description=found.report.status)
+    if found.report.checks:
+        table = [dict(zip(HEAD, row, strict=True)) for row in rows(found)]
+        create_table_artifact(table, key=f"checks-{key}", description=found.report.status)
+    png = figure.read_bytes()
+    if len(png) < MAX_IMAGE_BYTES:
+        address = f"data:image/png;base64,{b64encode(png).decode()}"
+        create_image_artifact(address, key=f"drift-{key}", description=found.report.status)
