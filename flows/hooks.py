@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import httpx
@@ -134,8 +134,9 @@ def starter(config: Settings) -> Callable[[Wish], None]:
         with httpx.Client(auth=auth, timeout=webhooks.TIMEOUT_S, trust_env=False) as client:
             found = client.get(f"{prefect_api(config)}/deployments/name/{DEPLOYMENT}").raise_for_status().json()
             url = f"{prefect_api(config)}/deployments/{found['id']}/create_flow_run"
-            made = client.post(url, json=body).raise_for_status().json()
-        logger.info("%s: alias %s at version %s: run %s", wish.product, wish.alias, wish.version, made["name"])
+            made = client.post(url, json=body).raise_for_status()
+        if made.status_code == httpx.codes.CREATED:  # else it is the run of the same wish
+            logger.info("%s: alias %s at version %s: run %s", *astuple(wish)[:3], made.json()["name"])
 
     return start
 
