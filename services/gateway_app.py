@@ -15,6 +15,7 @@ from services.answers import Application, Headers, Receive, Refusal, Scope, Send
 from services.gateway_config import GatewayConfig, Told
 from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit
 from services.gateway_forward import SILENT_S, Behind, Courier, Gone, Intake
+from services.gateway_guard import may_end, refuse_if_live
 from services.gateway_matrix import MLFLOW, PREFECT, SERVING, SOCKET, Rule, rule
 from services.gateway_observe import GatewayMetrics
 from services.gateway_page import HEADERS, page, who
@@ -87,8 +88,17 @@ class Gateway:
         body: Intake | bytes = intake
         if visit.is_privileged:
             body = await intake.whole() if intake.is_small(MAX_SHOWN_BODY) else intake
+            if may_end(visit.service, visit.path):
+                shown = body if isinstance(body, bytes) else b""
+                await self._unless_live(visit, behind, shown)
             await self._door.announce(visit, body if isinstance(body, bytes) else b"", scope["query_string"])
         await self._courier.carry(visit, scope, send, behind, _target(scope), body)
+
+    async def _unless_live(self, visit: Visit, behind: Behind, body: bytes) -> None:
+        try:
+            await refuse_if_live(self._courier.session, behind, visit.path, body)
+        except Refusal as refusal:
+            self._door.refuse(visit, refusal)
 
     async def _serving(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """The gateway's own pages, or a product's router, which judges the caller's key itself once more."""
