@@ -13,15 +13,21 @@ import typer
 from flows import console
 from flows.cli_access import audit_app, key_app
 from flows.cli_approve import app as approve_app
+from flows.cli_backup import app as backup_app
+from flows.cli_backup import backups_app
 from flows.cli_compress import app as compress_app
 from flows.cli_compress import run_until
 from flows.cli_data import app as data_app
 from flows.cli_deploy import app as deploy_app
 from flows.cli_image import app as image_app
 from flows.cli_live import app as live_app
+from flows.cli_monitor import app as monitor_app
+from flows.cli_monitor import labels_app
 from flows.cli_reproduce import app as reproduce_app
 from flows.cli_reproduce import capture_app
 from flows.cli_route import app as route_app
+from flows.cli_schedules import app as keeping_app
+from flows.cli_schedules import schedule_app
 from flows.cli_stack import app as stack_app
 from flows.cli_trust import app as trust_app
 from flows.cli_trust import watermark_app
@@ -43,20 +49,27 @@ groups = {
     "audit": audit_app,
     "capture": capture_app,
     "watermark": watermark_app,
+    "backups": backups_app,
+    "labels": labels_app,
+    "schedule": schedule_app,
 }
 for name, group in groups.items():
     app.add_typer(group, name=name)
-for part in (
+parts = (
     approve_app,
+    backup_app,
     compress_app,
     live_app,
     image_app,
     deploy_app,
+    keeping_app,
+    monitor_app,
     trust_app,
     reproduce_app,
     route_app,
     stack_app,
-):
+)
+for part in parts:
     app.registered_commands.extend(part.registered_commands)
 
 Data = Annotated[str | None, typer.Option("--data", help="Data set; default: oregon_counts, or digits to classify.")]

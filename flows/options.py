@@ -47,6 +47,7 @@ _ERRORS = (
     "infra.collect:CollectError",
     "infra.prometheus:PrometheusError",
     "infra.profile:ProfileError",
+    "flows.schedules_apply:ScheduleError",
     "infra.postgres:PostgresError",
     "infra.seaweedfs:SeaweedError",
     "services.tracing:TracingError",
