@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from flows import access
 from flows.cli_access import audit_app, key_app
+from flows.local_key import operator_key
 from flows.options import UsageError
 from flows.workshop import Workshop, now
 from infra.api_keys import ApiKeyError, KeyFile
@@ -50,6 +51,24 @@ def test_a_key_is_in_the_ledger_and_shown_once(shop: Workshop) -> None:
     told = shop.ledger.path.read_text() + json.dumps(listed) + json.dumps(revoked)
     assert secret not in told and "argon2" not in told
     assert all(secret not in path.read_text() for path in shop.home.rglob("*") if path.is_file())
+
+
+def test_a_key_with_a_role_has_its_verbs_and_the_ledger_says_so(shop: Workshop) -> None:
+    made = ask(key_app, "create", "ann", "--role", "promoter")
+    assert made["role"] == "promoter" and made["verbs"] == ["read", "predict", "explain"]
+    assert shop.ledger.entries()[-1].details["role"] == "promoter"
+    assert "role" not in ask(key_app, "create", "signals")
+    with pytest.raises(UsageError, match="viewer, trainer, promoter, operator"):
+        access.create_key(shop, "ann", role="root")
+
+
+def test_this_homes_own_key_acts_as_operator_also_where_it_is_older_than_roles(shop: Workshop) -> None:
+    old = access.create_key(shop, "local", verbs="predict,explain,read,operate", expires="never")
+    path = shop.home / "keys" / "local.key"
+    path.write_text(old["key"])
+    assert operator_key(shop) == operator_key(shop) == old["key"]
+    assert access.list_keys(shop)[0]["role"] == "operator"
+    assert [entry.action for entry in shop.ledger.entries()] == ["key.created", "key.role"]
 
 
 def test_people_get_the_key_alone_on_stdout(shop: Workshop) -> None:

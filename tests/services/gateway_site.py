@@ -1,5 +1,7 @@
 """A gateway as a process in front of a server that says what reached it, and a key for each role."""
 
+import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 
 from infra.api_keys import KeyFile, Verb, issue
 from infra.ledger import Ledger
@@ -73,6 +78,9 @@ uvicorn.run(app, port=int(sys.argv[1]), lifespan="off", log_level="warning", acc
 """
 
 
+ISSUER = "https://issuer.example"
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -129,6 +137,14 @@ def configure(folder: Path, behind: int, **changed: Any) -> Path:
     return path
 
 
+def tokens_of(issuer: ec.EllipticCurvePrivateKey, folder: Path) -> dict[str, str]:
+    """The environment of a gateway that takes tokens of this issuer beside keys."""
+    published = {**ECAlgorithm.to_jwk(issuer.public_key(), as_dict=True), "kid": "one"}
+    (folder / "jwks.json").write_text(json.dumps({"keys": [published]}))
+    told = {"AUTH": "jwt", "JWT_ISSUER": ISSUER, "JWT_AUDIENCE": "roadworthy", "JWT_JWKS": str(folder / "jwks.json")}
+    return {**os.environ, **{f"ROADWORTHY_SERVE_{name}": value for name, value in told.items()}}
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Site]:
     """A site in `folder`, ready; it must end with status 0 and without a traceback."""
@@ -137,15 +153,26 @@ def running(folder: Path) -> Iterator[Site]:
     config = configure(folder, behind)
     words = ["--mlflow-port", ports["mlflow"], "--prefect-port", ports["prefect"], "--port", ports["serving"]]
     command = [sys.executable, "-m", "services.gateway", "--config", config, *words]
+    issuer = ec.generate_private_key(ec.SECP256R1())
     server = subprocess.Popen([sys.executable, "-c", BEHIND, str(behind)])
     with (folder / "gateway.log").open("wb") as log:
-        gateway = subprocess.Popen([str(word) for word in command], stdout=log, stderr=log)
+        gateway = subprocess.Popen(
+            [str(word) for word in command], stdout=log, stderr=log, env=tokens_of(issuer, folder)
+        )
     one = Site(folder, ports, behind, gateway)
     one.keys = {role: one.key(role, tuple(VERBS_OF[role]), role) for role in ROLES}  # type: ignore[arg-type]
     one.keys["plain"] = one.key("plain", ("predict",))
+    claims = {
+        "iss": ISSUER,
+        "aud": "roadworthy",
+        "sub": "eve",
+        "exp": time.time() + 600,
+        "roles": ["roadworthy:trainer"],
+    }
+    one.keys["token"] = jwt.encode(claims, issuer, algorithm="ES256", headers={"kid": "one"})
     one.keys["wrong"] = f"rw_00000000_{'x' * 32}"
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 assert httpx.get(one.url("serving", "/readyz")).status_code == 200

@@ -68,6 +68,13 @@ def test_programs_bring_their_key_in_their_own_way(site: Site, way: str) -> None
     assert answer.json()["role"] == "trainer" and answer.json()["verbs"] == ["explain", "predict", "read"]
 
 
+def test_a_token_of_the_issuer_acts_in_the_role_that_it_names(site: Site) -> None:
+    assert site.ask("token", "POST", "mlflow", "/api/2.0/mlflow/runs/create", json={}).status_code == 200
+    assert site.ask("token", "POST", "mlflow", "/api/2.0/mlflow/runs/delete", json={}).status_code == 403
+    who = httpx.get(site.url("serving", "/whoami"), headers={"authorization": f"Bearer {site.keys['token']}"}).json()
+    assert who["name"] == "eve" and who["role"] == "trainer" and who["key"].startswith("jwt:")
+
+
 def test_a_role_ends_where_the_matrix_says_and_the_refusal_says_so(site: Site) -> None:
     path = "/api/2.0/mlflow/registered-models/alias"
     for place, role in enumerate(ROLES):

@@ -83,6 +83,12 @@ def test_scopes_of_others_allow_nothing(tokens: Tokens) -> None:
     assert listed.allowed == {("predict", "freeway")}
 
 
+def test_a_role_brings_its_verbs_and_one_that_we_do_not_know_brings_nothing(tokens: Tokens) -> None:
+    grant = asyncio.run(tokens.find(token(scope=None, roles=["roadworthy:trainer", "other:operator"])))
+    assert grant.role == "trainer" and grant.allows("predict", "anything") and not grant.allows("operate", "")
+    assert asyncio.run(tokens.find(token(roles=["operator", "roadworthy:root"]))).role == ""
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
