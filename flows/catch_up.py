@@ -39,7 +39,7 @@ def owed(client: SyncPrefectClient, now: datetime) -> dict[str, datetime]:
         since = deployment.last_polled
         dates = [last_due(one.schedule, since, now) for one in deployment.schedules if one.active]
         due = max((date for date in dates if date is not None), default=None)
-        if due is not None and not _has_run(client, deployment.id, due):
+        if due is not None and not _has_run(client, deployment.id, due, now):
             found[full_name(client, deployment)] = due
     return found
 
@@ -91,9 +91,9 @@ def _due(run: FlowRun) -> datetime:
     return (run.expected_start_time or datetime.max.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def _has_run(client: SyncPrefectClient, deployment_id: UUID, due: datetime) -> bool:
+def _has_run(client: SyncPrefectClient, deployment_id: UUID, due: datetime, now: datetime) -> bool:
     since = {"deployment_id": {"any_": [deployment_id]}, "expected_start_time": {"after_": due}}
-    return any(_due(run) <= datetime.now(UTC) for run in _runs(client, since))
+    return any(_due(run) <= now for run in _runs(client, since))
 
 
 def _planned_until(client: SyncPrefectClient, end: datetime) -> list[FlowRun]:

@@ -17,6 +17,7 @@ from flows import schedules, schedules_apply
 from flows.workshop import Workshop, now, open_workshop
 from infra import retention as runs
 from infra.atomic import write_atomic
+from infra.collect import collecting
 from infra.database_size import database_bytes
 from infra.ready import wait_for
 from infra.servers import prefect_api
@@ -67,9 +68,10 @@ def _tidy_mlflow(
     old = runs.old_runs(tracking, keep, now() - timedelta(days=days), now() - timedelta(days=monitor_days))
     if not dry_run:
         runs.delete(tracking, old)
-    gone = runs.deleted(tracking, keep, now() - timedelta(days=undelete_days))
-    if gone is not None and not dry_run:
-        runs.remove(tracking, gone)
+    with collecting(shop.home):
+        gone = runs.deleted(tracking, keep, now() - timedelta(days=undelete_days))
+        if gone is not None and not dry_run:
+            runs.remove(tracking, gone)
     return {
         "kept_runs": len(keep),
         "deleted_runs": len(old),

@@ -28,7 +28,7 @@ from infra.stack import stack_mark
 RECORD = "ops/runs.json"
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process
 PATIENCE = {"PENDING": timedelta(minutes=5), "CANCELLING": timedelta(minutes=5)}
-LEAST = {"default": timedelta(hours=2), "light": timedelta(minutes=20)}  # a run of this queue may always take so long
+LEAST = {"default": timedelta(hours=2), "light": timedelta(hours=1)}  # a run of this queue may always take so long
 TIMES_USUAL = 4  # and so many times the longest of its last runs
 LAST = 20
 GONE_FOR = timedelta(seconds=60)  # a run without a process: it may just be starting, or about to say how it ended
@@ -94,12 +94,11 @@ def crashed(client: SyncPrefectClient, at: datetime) -> Iterator[Found]:
         age = at - _since(run)
         if not GONE_FOR < age < RESUMED_WITHIN or _was_run_again(client, run):
             continue
-        num_crashes = sum(state.type == StateType.CRASHED for state in client.read_flow_run_states(run.id))
         again: State = AwaitingRetry(message="it crashed and goes on where it was")
-        if num_crashes > automations.NUM_RETRIES:
+        if _crashed_too_often(client, run):
             again = Failed(message=automations.TOO_OFTEN)
         client.set_flow_run_state(run.id, again, force=True)
-        yield Found(run, f"crashed {num_crashes} times", again.name or "")
+        yield Found(run, f"crashed, and stayed so for {_minutes(age)}", again.name or "")
 
 
 def _why_stuck(client: SyncPrefectClient, run: FlowRun, at: datetime) -> str:
@@ -120,6 +119,12 @@ def _allowed(client: SyncPrefectClient, run: FlowRun) -> timedelta:
     wanted = {"deployment_id": {"any_": [run.deployment_id]}, "state": {"type": {"any_": ["COMPLETED"]}}}
     last = client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted), limit=LAST)
     return max([least, *(one.total_run_time * TIMES_USUAL for one in last)])
+
+
+def _crashed_too_often(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """One that crashes before it runs is not counted by Prefect; and a crash may be reported twice."""
+    num_crashes = sum(state.type == StateType.CRASHED for state in client.read_flow_run_states(run.id))
+    return run.run_count > automations.NUM_RETRIES or num_crashes > 2 * (automations.NUM_RETRIES + 1)
 
 
 def _is_here(run: FlowRun) -> bool:

@@ -1,4 +1,4 @@
-"""Two flows small enough for a test of the worker: one that ends, one that is killed."""
+"""Flows small enough for a test of the worker: one that ends or is killed, one that an automation starts."""
 
 import os
 import time
@@ -13,3 +13,9 @@ def fixture(note: str, seconds: float = 0.0) -> str:
     Path(note).write_text(str(os.getpid()))
     time.sleep(seconds)
     return note
+
+
+@flow(name="retrain")
+def retrain(note: str, product: str, reason: str = "") -> None:
+    """Write what it was asked for."""
+    Path(note).write_text(f"{product}: {reason}")
