@@ -5,7 +5,7 @@ before the first original is removed, so a kill in between loses nothing, and th
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,6 +71,19 @@ def bring_back(home: Path, store: Store, date: str) -> tuple[int, int]:
         in_threads(lambda key: _copy(store, key, key.removeprefix(start)), some, NUM_THREADS)
     in_threads(store.delete, keys, NUM_THREADS)
     return len(missing), _files_back(home, home / QUARANTINE / date)
+
+
+def reclaim(store: Store, is_needed: Callable[[str], bool]) -> int:
+    """Bring back what was set aside and is needed after all: a version can be registered while it was collected."""
+    keys = []
+    for found in store.list(QUARANTINE):
+        key = found.key.split("/", 2)[2]
+        if is_needed(key) and not store.exists(key):
+            keys.append(found.key)
+    for is_tree in (False, True):
+        some = [key for key in keys if _is_tree(key) == is_tree]
+        in_threads(lambda key: _copy(store, key, key.split("/", 2)[2]), some, NUM_THREADS)
+    return len(keys)
 
 
 def move_aside(home: Path, paths: Iterable[Path], date: str) -> int:
