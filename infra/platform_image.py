@@ -1,7 +1,7 @@
 """Builds the one image of the platform, of which every server and worker is a command.
 
 `python -m infra.platform_image` stages a context (the code, a wheel of torch where pip knows a local
-one, Prometheus where it is installed) and lets podman or docker build `deploy/Containerfile.platform`. Where no image
+one, Prometheus) and lets podman or docker build `deploy/Containerfile.platform`. Where no image
 registry is in reach the base image is made of Debian's packages, and the installer is handed in.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from infra.base_image import DEFAULT, base_image
 from infra.build_tools import build_volumes
 from infra.containers import Engine, finish
-from infra.settings import settings
+from infra.prometheus import find_program
+from infra.settings import Settings, settings
 
 SOURCE = Path(__file__).parents[1]
 CONTAINERFILE = SOURCE / "infra" / "deploy" / "Containerfile.platform"
@@ -29,8 +30,13 @@ BUILD_S = 1800.0
 Say = Callable[[str], None]
 
 
-def build_platform(engine: Engine, tag: str, base: str, cache: Path, say: Say) -> str:
-    """Build the image `tag` on the image `base`; returns its id. Raises EngineError."""
+def build_platform(config: Settings, tag: str, base: str, say: Say) -> str:
+    """Build the image `tag` on the image `base`, in HOME's store of images; returns its id.
+
+    Raises EngineError, PrometheusError.
+    """
+    engine, cache = Engine.find(config.folder), config.folder / "cache" / "images"
+    cache.mkdir(parents=True, exist_ok=True)
     stands_on = base_image(engine, base, cache, say)
     options = [f"--build-arg=BASE_IMAGE={stands_on}"]
     prefix = engine.prefix()
@@ -38,15 +44,18 @@ def build_platform(engine: Engine, tag: str, base: str, cache: Path, say: Say) -
         prefix = engine.prefix(build_volumes(cache / "build"))
         options += ["--format=docker", "--network=host", "--layers"]
     with tempfile.TemporaryDirectory(prefix="platform-", dir=cache) as folder:
-        context = stage(Path(folder) / "context")
+        context = stage(Path(folder) / "context", config)
         file = f"--file={context / CONTAINERFILE.name}"
         finish([*prefix, engine.executable, "build", *options, f"--tag={tag}", file, str(context)], BUILD_S)
     return str(engine.inspect(tag, "image")["Id"])
 
 
-def stage(folder: Path) -> Path:
-    """Put what the build needs into the new `folder`: what to install apart from the code, which changes more often."""
-    for name in ("wheels", "tools", "code"):
+def stage(folder: Path, config: Settings) -> Path:
+    """Put what the build needs into the new `folder`: what to install apart from the code, which changes more often.
+
+    Raises PrometheusError where there is none and none can be fetched.
+    """
+    for name in ("wheels", "tools", "pages", "code"):
         (folder / name).mkdir(parents=True)
     shutil.copy(CONTAINERFILE, folder)
     for name in TO_INSTALL:
@@ -54,8 +63,10 @@ def stage(folder: Path) -> Path:
     for wheel in _wheels():
         _copied(wheel, folder / "wheels" / wheel.name)
     for tool in TOOLS:
-        if found := shutil.which(tool):
-            _copied(Path(found), folder / "tools" / tool)
+        found = find_program(config, tool)
+        _copied(found, folder / "tools" / tool)
+        if (pages := found.parents[1] / "share" / "prometheus").is_dir():  # Debian's build reads them from /usr/share
+            shutil.copytree(pages, folder / "pages", dirs_exist_ok=True, ignore_dangling_symlinks=True)
     for name in CODE:
         _code(SOURCE / name, folder / "code" / name)
     return folder
@@ -86,15 +97,12 @@ def _wheels() -> list[Path]:
 
 
 def main(words: list[str]) -> None:
-    """Build it in HOME's store of images; prints the name and the id."""
+    """Build it; prints the name and the id."""
     parser = argparse.ArgumentParser(prog="python -m infra.platform_image", description=__doc__)
     parser.add_argument("--tag", default=TAG, help="name:tag of the image")
     parser.add_argument("--base", default=DEFAULT, help="a Python 3.11 image; the default is made if out of reach")
     given = parser.parse_args(words)
-    home = settings().folder
-    cache = home / "cache" / "images"
-    cache.mkdir(parents=True, exist_ok=True)
-    made = build_platform(Engine.find(home), given.tag, given.base, cache, lambda line: print(line, file=sys.stderr))  # noqa: T201
+    made = build_platform(settings(), given.tag, given.base, lambda line: print(line, file=sys.stderr))  # noqa: T201
     print(f"{given.tag} {made}")  # noqa: T201 - the answer of this command
 
 
