@@ -5,6 +5,7 @@ switches off all telemetry.
 """
 
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -144,6 +145,8 @@ class ServiceSettings(BaseSettings):
     capture_per_s: float = Field(default=50.0, ge=0, description="more than these in a second are not captured")
     capture_masked: str = Field(default="", description="comma-separated inputs that are never captured")
     audit_file: Path | None = Field(default=None, description="hash-chained ledger of refused and privileged calls")
+    otlp_endpoint: str = Field(default="", description="collector of traces, OTLP over HTTP; empty: no traces")
+    otlp_share: float = Field(default=1.0, ge=0, le=1, description="of the requests whose caller has not decided")
 
 
 TELEMETRY_OFF = {
@@ -202,3 +205,10 @@ def apply(config: Settings, **extra: str) -> None:
 def child_environment(config: Settings, **extra: str) -> dict[str, str]:
     """The whole environment of a child process: this one's, ours, then `extra`."""
     return {**os.environ, **environment(config), **extra}
+
+
+def replace_environment(environment: Mapping[str, str]) -> None:
+    """Let this process have another environment, as if it had been started with it; before `settings()` is read."""
+    os.environ.clear()
+    os.environ.update(environment)
+    settings.cache_clear()

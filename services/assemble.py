@@ -15,6 +15,7 @@ from infra.settings import ServiceSettings
 from services.answers import Application, Message, Receive, Scope, Send
 from services.app import DataPlane
 from services.audit import Audit
+from services.batcher import Batcher
 from services.capture import Capture, open_capture
 from services.copies import MARK, is_copy
 from services.guard import GuardLayer, open_guard
@@ -23,6 +24,7 @@ from services.observe import Load, Metrics
 from services.protocol_v2 import ProtocolV2
 from services.quotas import Proxies
 from services.server import DRAIN_S
+from services.tracing import TracedBatcher, TraceLayer, Tracer, open_tracer
 
 if TYPE_CHECKING:
     from services.grpc_front import GrpcFront
@@ -41,9 +43,10 @@ class Parts:
         grpc_front: "GrpcFront | None",
         capture: Capture | None,
         audit: Audit | None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._host, self._grpc_address, self._grpc_front = host, grpc_address, grpc_front
-        self._threads = [part for part in (capture, audit) if part is not None]
+        self._threads = [part for part in (capture, audit, tracer) if part is not None]
         self.grpc_port = 0
 
     async def start(self) -> None:
@@ -88,11 +91,12 @@ def assemble(
     """What serves `folder` on `address`; opens no model yet.
 
     control: BentoML's application, where this is its process
-    Raises GuardError or TokenError when the settings would leave the service open to others.
+    Raises GuardError or TokenError when the settings would leave the service open to others, TracingError.
     """
     capture = open_capture(settings)
     metrics = Metrics(captured=capture.counts if capture else None)
-    host = Host(folder, settings, metrics)
+    tracer = open_tracer(settings, "roadworthy-service")
+    host = Host(folder, settings, metrics, TracedBatcher if tracer else Batcher)
     audit = Audit(settings.audit_file) if settings.audit_file else None
     guard = open_guard(settings, address, audit, default_model=host.default_of)
     protocol_v2 = ProtocolV2(host, capture, metrics, settings.body_timeout_s)
@@ -100,11 +104,12 @@ def assemble(
     if settings.grpc_port is not None:
         from services.grpc_front import GrpcFront  # 0.1 s and 15 MB, for those who ask for it
 
-        grpc_front = GrpcFront(host, guard, capture, metrics, settings)
+        grpc_front = GrpcFront(host, guard, capture, metrics, settings, tracer)
     swapped = [grpc_front.changed] if grpc_front else []
     plane = DataPlane(host, control, metrics, capture, protocol_v2, audit, settings.body_timeout_s, swapped)
-    parts = Parts(host, f"{address}:{settings.grpc_port}", grpc_front, capture, audit)
-    app = GuardLayer(plane, guard, answered=metrics.answered)
+    parts = Parts(host, f"{address}:{settings.grpc_port}", grpc_front, capture, audit, tracer)
+    app: Application = GuardLayer(plane, guard, answered=metrics.answered)
+    app = TraceLayer(app, tracer) if tracer else app
     return Assembled(_watched(app, parts, Proxies(settings.proxies)), host, metrics, parts, settings)
 
 

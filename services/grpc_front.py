@@ -27,6 +27,8 @@ from services.protocol_v2_messages import QUESTIONS, parsed, read_tensors, respo
 from services.protocol_v2_status import Metadata
 from services.protocol_v2_tensors import Reader
 from services.runtime import LOG
+from services.tracing import Tracer
+from services.tracing_grpc import TraceCalls
 
 if TYPE_CHECKING:
     from services.host import Host
@@ -52,11 +54,18 @@ class GrpcFront:
     """The gRPC server over a host; `guard` None lets everybody in, `capture` None captures nothing."""
 
     def __init__(
-        self, host: "Host", guard: Any, capture: Capture | None, metrics: Metrics, settings: ServiceSettings
+        self,
+        host: "Host",
+        guard: Any,
+        capture: Capture | None,
+        metrics: Metrics,
+        settings: ServiceSettings,
+        tracer: Tracer | None = None,
     ) -> None:
         self._host, self._guard, self._metrics, self._settings = host, guard, metrics, settings
         self._inference = Inference("grpc", metrics, capture)
         self._health = Health(host, SERVICE)
+        self._watchers = (TraceCalls(tracer),) if tracer else ()
         self._server: Any = None
 
     async def start(self, address: str) -> int:
@@ -67,7 +76,9 @@ class GrpcFront:
             address = f"[{host.strip('[]')}]:{port_text}"  # IPv6
         door = Door(self._guard, OPEN_METHODS, self._settings.body_timeout_s, self._metrics.answered)
         max_calls = min(MAX_CALLS, self._settings.max_connections)
-        server = grpc.aio.server(interceptors=(door,), options=options, maximum_concurrent_rpcs=max_calls)
+        server = grpc.aio.server(
+            interceptors=(*self._watchers, door), options=options, maximum_concurrent_rpcs=max_calls
+        )
         server.add_generic_rpc_handlers((self._handlers(), self._health.handlers()))
         reflection.enable_server_reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME), server)
         credentials = _credentials(self._settings)

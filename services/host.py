@@ -76,9 +76,15 @@ class Catalogue:
 class Host:
     """The models of one serving process."""
 
-    def __init__(self, folder: Path, settings: ServiceSettings, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: ServiceSettings,
+        metrics: Metrics | None = None,
+        batcher: type[Batcher] = Batcher,
+    ) -> None:
         """`folder` holds `parcel/`, `parcel.sig` and `release.json`, and what else services/README names."""
-        self._folder, self._settings = folder, settings
+        self._folder, self._settings, self._batcher = folder, settings, batcher
         self._metrics = metrics or Metrics()
         self._trust: Trust | None = None
         self._held: Catalogue | None = None
@@ -180,7 +186,7 @@ class Host:
             for name, planned in limits
         )
         batcher = partial(
-            Batcher,
+            self._batcher,
             window_s=window_ms / 1000,
             deadline_s=deadline_ms / 1000,
             load=self._metrics.load,

@@ -20,6 +20,7 @@ from services.assemble import Assembled, assemble
 from services.guard import GuardError
 from services.runtime import LOG
 from services.server import server
+from services.tracing import TracingError
 
 GC_THRESHOLDS = (10_000, 20, 50)
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = _settings(options)
         _check_tls(settings)
         assembled = assemble(options.folder.resolve(), settings, options.host)
-    except (GuardError, TokenError, TlsError, ValidationError) as error:
+    except (GuardError, TokenError, TlsError, TracingError, ValidationError) as error:
         sys.stderr.write(f"services.main: {error}\n")
         return 2
     # What is there now lives to the end; and a request makes few objects, none of them in a circle.

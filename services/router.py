@@ -28,6 +28,7 @@ from services.router_forward import Ask, Reply
 from services.router_grpc import start_grpc
 from services.router_state import RouterMetrics, RouterState
 from services.server import protocol
+from services.tracing import TraceLayer, open_tracer
 
 LOG = logging.getLogger("roadworthy.router")
 
@@ -154,13 +155,17 @@ class _Server(uvicorn.Server):
 
 async def serve(path: Path, host: str, port: int, grpc_port: int | None, settings: ServiceSettings) -> None:
     """Run until SIGTERM or SIGINT, then finish what is in flight. Raises RouterConfigError at the start."""
+    tracer = open_tracer(settings, "roadworthy-router")
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4.0)  # below uvicorn's 5 s: it closes second
     jar = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(connector=connector, cookie_jar=jar, auto_decompress=False) as session:
         state = RouterState(path, session)
         await state.load()
-        servers = [_Server(_config(Router(state, settings), host, port, settings)), _Server(_admin_config(state))]
-        grpc_front = await start_grpc(state.pool, state.watch, settings, host, grpc_port) if grpc_port else None
+        router = Router(state, settings)
+        app: Application = TraceLayer(router, tracer) if tracer else router
+        servers = [_Server(_config(app, host, port, settings)), _Server(_admin_config(state))]
+        told = (state.pool, state.watch, settings, host)
+        grpc_front = await start_grpc(*told, grpc_port, tracer) if grpc_port else None
         background = [asyncio.create_task(work()) for work in (state.pool.watch, state.judge, state.shadow.run)]
         for task in background:
             task.add_done_callback(_end_when_broken)
@@ -171,6 +176,8 @@ async def serve(path: Path, host: str, port: int, grpc_port: int | None, setting
             await grpc_front.stop(DRAIN_S)
         for task in background:
             task.cancel()
+    if tracer is not None:
+        await asyncio.to_thread(tracer.stop)
 
 
 def _config(app: Application, host: str, port: int, settings: ServiceSettings) -> uvicorn.Config:

@@ -6,7 +6,7 @@ a replica that is swapped, killed or bad costs its clients time, never an error.
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import count
 
@@ -17,6 +17,7 @@ from yarl import URL
 from services.answers import Headers, Refusal, overloaded
 from services.router_guard import Watch
 from services.router_pool import CHECK_AGAIN_S, Pool, Upstream
+from services.tracing import current
 
 SKIPPED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")  # what aiohttp would add for itself
 MAX_BROKEN = 3  # after so many replicas broke off on it, a request is not tried on yet another
@@ -94,7 +95,19 @@ class Forwarder:
             last = reply
 
     async def send(self, upstream: Upstream, ask: Ask) -> Reply:
-        """One answer of this replica, counted; once more at once when it had just closed an idle connection."""
+        """One answer of this replica, counted; a child of the request's span where there is one."""
+        if (trace := current.get()) is None:
+            return await self._send(upstream, ask)
+        name, group = upstream.backend.name, upstream.backend.group
+        with trace.child(f"ask {name}", "client", replica=name, group=group) as own:
+            headers = ask.headers.copy()
+            headers.update(own.carried())
+            reply = await self._send(upstream, replace(ask, headers=headers))
+            own.answered(reply.status, {})
+            return reply
+
+    async def _send(self, upstream: Upstream, ask: Ask) -> Reply:
+        """Once more at once when the replica had just closed an idle connection."""
         began = time.monotonic()
         number = next(self._number)
         upstream.started[number] = began

@@ -17,6 +17,8 @@ from services.copies import MARK
 from services.grpc_door import address_of
 from services.router_guard import Watch
 from services.router_pool import CHECK_AGAIN_S, GRPC_OPTIONS, Pool, Upstream
+from services.tracing import Tracer
+from services.tracing_grpc import TraceCalls, carried
 
 STREAMS = ("/grpc.reflection.", "/grpc.health.v1.Health/Watch")
 _OWN = ("grpc-", ":", "user-agent", "content-type", "te")  # metadata of one connection, not of the call
@@ -112,9 +114,12 @@ class Passthrough(grpc.GenericRpcHandler):  # type: ignore[misc]
         return min(float(left), self._pool.config.try_timeout_s) if left else self._pool.config.try_timeout_s
 
 
-async def start_grpc(pool: Pool, watch: Watch, settings: ServiceSettings, host: str, port: int) -> grpc.aio.Server:
+async def start_grpc(
+    pool: Pool, watch: Watch, settings: ServiceSettings, host: str, port: int, tracer: Tracer | None = None
+) -> grpc.aio.Server:
     """The passthrough on `host:port`, with TLS where a certificate is set. Raises RuntimeError: the port is taken."""
-    server = grpc.aio.server(options=(*GRPC_OPTIONS, ("grpc.so_reuseport", 0)))
+    watchers = (TraceCalls(tracer),) if tracer else ()
+    server = grpc.aio.server(interceptors=watchers, options=(*GRPC_OPTIONS, ("grpc.so_reuseport", 0)))
     server.add_generic_rpc_handlers((Passthrough(pool, watch),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if settings.tls_cert and settings.tls_key:
@@ -134,7 +139,7 @@ def _is_gone(error: grpc.aio.AioRpcError) -> bool:
 def _asked(context: Any) -> Metadata:
     """The client's metadata, and who it is; what it says of that itself, or of being a copy, is not passed on."""
     passed = (pair for pair in _forwarded(context.invocation_metadata()) if pair[0] not in _OURS)
-    return (*passed, ("x-forwarded-for", address_of(context)))
+    return carried((*passed, ("x-forwarded-for", address_of(context))))
 
 
 def _forwarded(metadata: Any) -> Metadata:

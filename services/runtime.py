@@ -28,6 +28,7 @@ from models.artifact.tensors import outputs
 from models.artifact.writer import Writer, names_of
 from services.batcher import Batcher
 from services.schemas import Overlay, Release
+from services.tracing import current, traced_run
 
 LOG = logging.getLogger("roadworthy.serving")
 
@@ -87,7 +88,11 @@ class Served:
 
     async def infer(self, inputs: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The named output tensors of checked inputs; raises Refusal 503 when overloaded."""
-        return outputs(self.manifest, await self.batcher.run(inputs))
+        if (trace := current.get()) is None:
+            return outputs(self.manifest, await self.batcher.run(inputs))
+        release = self.release
+        about = (release.product, str(release.version), release.parcel_digest)
+        return outputs(self.manifest, await traced_run(trace, self.batcher, inputs, *about))
 
     def predict(self, body: bytes, prediction_id: str) -> tuple[bytes, int]:
         """The JSON answer to a JSON body, and its number of rows, without waiting; raises wire.InputError."""

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.services
 ROOT = Path(__file__).parents[2]
 # Heavy, and of the workshop; a serving process must never pay for them.
 NEVER = (
-    "aiohttp", "bentoml", "boto3", "matplotlib", "mlflow", "model_signing", "onnx", "pandas", "PIL", "polars",
-    "prefect", "pyarrow", "torch",
+    "aiohttp", "bentoml", "boto3", "matplotlib", "mlflow", "model_signing", "onnx", "opentelemetry", "pandas", "PIL",
+    "polars", "prefect", "pyarrow", "torch",
 )  # fmt: skip
 MAX_MEGABYTES = 160
 
