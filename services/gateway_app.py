@@ -14,7 +14,7 @@ import orjson
 from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, send_answer
 from services.gateway_config import GatewayConfig, Told
 from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit
-from services.gateway_forward import SILENT_S, Behind, Courier, Gone, Intake
+from services.gateway_forward import Behind, Courier, Gone, Intake
 from services.gateway_guard import may_end, refuse_if_live
 from services.gateway_matrix import MLFLOW, PREFECT, SERVING, SOCKET, Rule, rule
 from services.gateway_observe import GatewayMetrics
@@ -59,7 +59,10 @@ class Gateway:
         try:
             await answer(visit, scope, receive, send)
         except Refusal as refusal:
-            is_refusal, visit.status = True, refusal.status
+            is_refusal = True
+            if not visit.status and refusal.status < 500:
+                self._door.refused(visit, refusal)
+            visit.status = refusal.status
             headers = [*refusal.headers, (REQUEST_ID, visit.request_id.encode())]
             if refusal.status == 401:
                 headers.append(ASK_IN_BROWSER)
@@ -84,7 +87,7 @@ class Gateway:
             await self._ui_settings(visit, scope, send, behind)
             return
         max_bytes = config.max_upload_bytes if line.is_upload else config.max_body_bytes
-        intake = Intake(scope, receive, max_bytes, SILENT_S)
+        intake = Intake(scope, receive, max_bytes)
         body: Intake | bytes = intake
         if visit.is_privileged:
             body = await intake.whole() if intake.is_small(MAX_SHOWN_BODY) else intake
@@ -122,7 +125,7 @@ class Gateway:
                 may = ", ".join(sorted({verb for verb, _ in grant.allowed})) or "nothing"
                 got = f"{wanted.verb} {wanted.model or product}"[:200]
                 self._door.refuse(visit, Refusal(403, "the key does not allow this", "authorization", may, got))
-            intake = Intake(scope, receive, config.max_body_bytes, SILENT_S)
+            intake = Intake(scope, receive, config.max_body_bytes)
             behind = Behind(config.products[product])
             await self._courier.carry(visit, scope, send, behind, _target(scope, f"/{product}"), intake)
 

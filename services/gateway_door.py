@@ -80,7 +80,11 @@ class Door:
         except Refusal as refusal:
             self.refused(visit, refusal)
             raise
-        visit.grant = await self._guard.identify(wanted or lookup(scope), visit.address, visit.where)
+        try:
+            visit.grant = await self._guard.identify(wanted or lookup(scope), visit.address, visit.where)
+        except Refusal as refusal:  # the guard has noted it
+            visit.status = refusal.status
+            raise
         if visit.service != SERVING and not includes(visit.grant.role, rule.role):
             got = f"{visit.grant.role or 'no role'}: {visit.method} {visit.path}"[:200]
             self.refuse(visit, Refusal(403, "the role does not allow this", "role", f"{rule.role} or above", got))

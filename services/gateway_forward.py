@@ -20,7 +20,7 @@ from services.quotas import is_loopback
 LOG = logging.getLogger("roadworthy.gateway")
 
 SMALL = 262_144  # bytes of an answer that is read whole and written in one piece
-CONNECT_S, SILENT_S = 5.0, 300.0
+CONNECT_S, SILENT_S, BODY_SILENT_S = 5.0, 300.0, 60.0
 # Of one connection, not of the request (RFC 9110, 7.6.1); what only this gateway says; the sender's page, judged.
 DROPPED = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect host origin referer forwarded "
@@ -46,7 +46,8 @@ class Gone(Exception):  # noqa: N818 - nothing went wrong here
 class Intake:
     """The body of a request as it comes, counted; `failure` is why it ended early."""
 
-    def __init__(self, scope: Scope, receive: Receive, max_bytes: int, silent_s: float) -> None:
+    def __init__(self, scope: Scope, receive: Receive, max_bytes: int, silent_s: float = BODY_SILENT_S) -> None:
+        """Raises Refusal 413 for what is declared to be larger than `max_bytes`."""
         self._receive, self._max_bytes, self._silent_s = receive, max_bytes, silent_s
         self._is_here = WHOLE_BODY in scope
         self.length = header(scope, b"content-length")
@@ -181,6 +182,8 @@ def _answer_headers(visit: Visit, answer: aiohttp.ClientResponse, behind: Behind
         if low not in _ANSWER_DROPPED and not (low == b"www-authenticate" and behind.authorization):
             headers.append((name, value))
     headers.append((REQUEST_ID, visit.request_id.encode()))
+    if behind.authorization and "x-frame-options" not in answer.headers:
+        headers.append((b"x-frame-options", b"SAMEORIGIN"))  # a browser's key would open the frame on another's page
     return headers
 
 

@@ -148,6 +148,7 @@ def test_bodies_that_are_no_files_have_a_limit(site: Site) -> None:
     assert site.ask("trainer", "POST", "mlflow", path, content=b"x" * 100_001).status_code == 413
     pieces = iter([b"x" * 60_000] * 2)
     assert site.ask("trainer", "POST", "mlflow", path, content=pieces).status_code == 413
+    assert site.noted(action="call.refused", status=413, where=f"mlflow POST {path}")["name"] == "trainer"
     assert site.ask("trainer", "POST", "mlflow", f"{path}/early", content=b"x").status_code == 403
     assert site.ask("operator", "POST", "mlflow", f"{path}/early", content=b"x" * 90_000).status_code == 418
 
