@@ -24,7 +24,7 @@ from models.judging.drift_verdict import NUM_CHECKS, Live, Reference, judge_hour
 
 REFERENCE_DAYS, YEAR_DAYS, TRAIN_DAYS = 28, 364, 22
 LAGS, AHEAD = 4, 4
-STATED_H = {"closed lane": 24, "dead sensor": 8, "stuck sensor": 8, "doubled demand": 24}
+STATED_H = {"closed lane": 48, "dead sensor": 6, "stuck sensor": 12, "doubled demand": 24}
 COOL_H = 24
 
 

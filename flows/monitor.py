@@ -8,24 +8,23 @@ Each product is looked at on its own: one whose snapshot is gone fails its task,
 import shutil
 from base64 import b64encode
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.live import live_products
-from flows.monitor_alarm import tell
-from flows.monitor_look import Look, look_at
-from flows.monitor_record import HEAD, hours_of, keep, rows, text
-from flows.publish import is_transient
+from flows.options import UsageError
 from flows.workshop import Workshop, now, open_workshop
-from models.judging.drift import ALARMS_PER_YEAR
+
+if TYPE_CHECKING:
+    from flows.monitor_look import Look
 
 MAX_IMAGE_BYTES = 400_000
 
 
 @flow(name="monitor", flow_run_name="monitor {product}")
-def monitor(product: str = "", since: str = "24h", alarms_per_year: float = ALARMS_PER_YEAR) -> list[dict[str, Any]]:
+def monitor(product: str = "", since: str = "24h", alarms_per_year: float = 2.0) -> list[dict[str, Any]]:
     """The captures of all live products, or of one, against their training references.
 
     1. delayed labels: is the live version worse than it was judged? 2. inputs and forecasts: have they drifted?
@@ -39,11 +38,21 @@ def monitor(product: str = "", since: str = "24h", alarms_per_year: float = ALAR
 
 
 def _looked(name: str) -> Any:
-    return task(name=f"look {name}", retries=1, retry_delay_seconds=5, retry_condition_fn=is_transient)(look)
+    return task(name=f"look {name}", retries=1, retry_delay_seconds=5, retry_condition_fn=_is_transient)(look)
+
+
+def _is_transient(task: Any, run: Any, state: Any) -> bool:
+    from flows.publish import is_transient  # torch and SciPy: seconds, and only after a failure
+
+    return is_transient(task, run, state)
 
 
 def look(shop: Workshop, product: str, hours: float, alarms_per_year: float) -> dict[str, Any]:
     """One product: judged, recorded, shown, and told to whoever retrains."""
+    from flows.monitor_alarm import tell
+    from flows.monitor_look import look_at
+    from flows.monitor_record import keep  # Matplotlib
+
     at = now()
     found = look_at(shop, product, hours, at, alarms_per_year)
     record, alarm, figure = keep(shop, found)
@@ -54,8 +63,10 @@ def look(shop: Workshop, product: str, hours: float, alarms_per_year: float) -> 
     return record
 
 
-def show(found: Look, figure: Path) -> None:
+def show(found: "Look", figure: Path) -> None:
     """The look as artifacts of the flow run."""
+    from flows.monitor_record import HEAD, rows, text
+
     key = found.live.product.replace("_", "-")
     create_markdown_artifact(text(found), key=f"monitor-{key}", description=found.report.status)
     if found.report.checks:
@@ -65,3 +76,12 @@ def show(found: Look, figure: Path) -> None:
     if len(png) < MAX_IMAGE_BYTES:
         address = f"data:image/png;base64,{b64encode(png).decode()}"
         create_image_artifact(address, key=f"drift-{key}", description=found.report.status)
+
+
+def hours_of(span: str, option: str = "--since") -> float:
+    """A span such as 24h, 90m or 7d in hours. Raises UsageError."""
+    units = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+    number, unit = span[:-1], span[-1:]
+    if unit not in units or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
+        raise UsageError(f"{option} {span}: expected a span such as 24h, 90m or 7d")
+    return float(number) * units[unit]

@@ -7,14 +7,12 @@ was killed is made again and leaves no half of one.
 import json
 import tempfile
 from base64 import b64encode
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from flows.monitor_alarm import Alarm, consider
 from flows.monitor_look import Look
-from flows.options import UsageError
 from flows.workshop import Workshop
 from infra.objects import NotThereError
 from infra.tracking import STEP
@@ -130,17 +128,3 @@ def _cache(shop: Workshop) -> Path:
     folder = shop.home / "cache" / MONITOR
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def hours_of(text_of_option: str, option: str = "--since") -> float:
-    """A span such as 24h, 90m or 7d in hours. Raises UsageError."""
-    units = {"m": 1 / 60, "h": 1.0, "d": 24.0}
-    number, unit = text_of_option[:-1], text_of_option[-1:]
-    if unit not in units or not number.replace(".", "", 1).isdigit() or float(number) <= 0:
-        raise UsageError(f"{option} {text_of_option}: expected a span such as 24h, 90m or 7d")
-    return float(number) * units[unit]
-
-
-def named(at: datetime) -> str:
-    """A moment as part of a key."""
-    return f"{at:%Y%m%dT%H%M%S.%fZ}"

@@ -13,11 +13,9 @@ from typing import Any
 from prefect import flow
 
 from flows.deployed import deployments
-from flows.lifecycle import lifecycle
 from flows.live import live_model
 from flows.monitor_alarm import close_alarm
 from flows.options import UsageError
-from flows.promote import roll_back
 from flows.roll_out import Plan, roll_out
 from flows.steps import fetch_folder
 from flows.workshop import Workshop, now, open_workshop
@@ -49,6 +47,8 @@ def retrain(
     3. promoted and deployed: shadow, canary, live; turned back on the road: the registry goes back too
     4. the record, and the alarm is closed
     """
+    from flows.lifecycle import lifecycle  # torch: seconds
+
     shop = open_workshop()
     with recorded(shop, product, reason) as record:
         before = standing(shop.ledger.entries(product)).live
@@ -79,6 +79,8 @@ def _verdict(outcome: Mapping[str, Any], before: ModelRef | None) -> str:
 
 def onto_the_road(shop: Workshop, product: str, plan: Plan) -> dict[str, Any] | None:
     """Roll the live version out where the product is deployed with another; turned back, the registry goes back too."""
+    from flows.promote import roll_back
+
     deployed = deployments(shop).find(product)
     live = live_model(shop, product)
     if deployed is None or deployed.version == live.version:

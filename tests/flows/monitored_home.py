@@ -1,4 +1,4 @@
-"""A home whose live version has a real training snapshot, and captures of traffic at any time, as services leave them."""
+"""A home whose live version has a real training snapshot, and captures of traffic at any time."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flows.capture import spool_folder
 from flows.workshop import Workshop
-from infra.promotion import Evidence
+from infra.promotion import PROMOTE, REGISTER
 from infra.settings import Settings
 from infra.spool import Made, Record, SegmentWriter, frame, tensor_of
 from models.artifact.predictor import Predictor
@@ -41,11 +41,9 @@ def monitored_home(home: Path, num_days: int = 28) -> Workshop:
     digest = make_parcel(home / "parcels" / "1", "forecast")
     shop.store.put_folder(f"parcels/{digest}", home / "parcels" / "1")
     _put_snapshot(shop, home / "snapshot", num_days)
-    run = "1" * 32
-    ref = shop.registry.register(
-        "tiny", digest=digest, source=f"runs:/{run}/parcel", run_id=run, evidence=Evidence("e1", True)
-    )
-    shop.registry.promote(ref, "e1")
+    passed = {"version": 1, "digest": digest, "evidence": "e1"}
+    shop.ledger.append(REGISTER, "tiny", run_id="1" * 32, passed=True, reasons=[], **passed)
+    shop.ledger.append(PROMOTE, "tiny", **passed)
     return shop
 
 
