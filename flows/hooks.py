@@ -197,7 +197,9 @@ def main() -> None:
         if (said := webhooks.subscribe(config, url, secret)) != "kept":
             logger.info("the webhook of MLflow is %s", said)
 
-    uvicorn.run(application(receiver, again), host=config.hooks_host, port=config.hooks_port, log_level="warning")
+    uvicorn.run(
+        application(receiver, again), host=config.bind or config.hooks_host, port=config.hooks_port, log_level="warning"
+    )
 
 
 if __name__ == "__main__":
