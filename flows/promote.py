@@ -189,9 +189,18 @@ def judge_again(shop: Workshop, ref: ModelRef, live: ModelRef | None) -> Verdict
 
 
 def evaluation_of(shop: Workshop, ref: ModelRef) -> dict[str, Any]:
-    """What the evaluation of a registered version found: its recipe, data, parcels and reports."""
-    address = shop.registry.version_tags(ref)["roadworthy.evaluation"]
-    return json.loads((fetch_folder(shop, address) / "evaluation.json").read_text())  # type: ignore[no-any-return]
+    """What the evaluation of a registered version found: its recipe, data, parcels and reports.
+
+    Raises UsageError where the version's page names none of this parcel: anybody can edit tags.
+    """
+    address = shop.registry.version_tags(ref).get("roadworthy.evaluation", "")
+    record = json.loads((fetch_folder(shop, address) / "evaluation.json").read_text()) if address else {"parcels": {}}
+    if ref.digest not in record["parcels"].values():
+        raise UsageError(
+            f"{ref.product} version {ref.version}, tag roadworthy.evaluation: expected the address of an evaluation of "
+            f"parcel {ref.digest[:12]}, got {address or 'none'}; put the tag right, or train it again"
+        )
+    return dict(record)
 
 
 def session_from(shop: Workshop, record: Mapping[str, Any]) -> Session:

@@ -7,6 +7,7 @@ event that told of it is only a hint, so an event may be lost, late or doubled.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from filelock import FileLock, Timeout
 from prefect import flow
 
 from flows.options import UsageError
@@ -15,6 +16,7 @@ from infra.aliases import MovedAlias
 from infra.ledger import Entry
 from infra.promotion import CHALLENGER, CHAMPION, PromotionRefused, is_unsettled, standing
 
+NOTHING = "nothing"
 ASKED = "alias champion set in MLflow"
 WHY = {
     CHAMPION: "the live version is taken off the road by promoting another one, or by: roadworthy rollback",
@@ -39,17 +41,29 @@ def promote_from_ui(
 def settle_aliases(shop: Workshop) -> list[dict[str, Any]]:
     """The same for every product: what events did not tell. One record for each product where something was moved."""
     products = sorted({entry.product for entry in shop.ledger.entries() if entry.product})
-    records = [settle(shop, product) for product in products]
-    return [one for one in records if one["verdict"] != "nothing"]
+    records = [settle(shop, product, patience_s=0.0) for product in products]
+    return [one for one in records if one["verdict"] != NOTHING]
 
 
 def settle(
-    shop: Workshop, product: str, version: int | None = None, plan: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    shop: Workshop, product: str, version: int | None = None, plan: dict[str, Any] | None = None,
+    patience_s: float = -1.0,
+) -> dict[str, Any]:  # fmt: skip
     """Make ledger, MLflow and road one again; `verdict`: promoted, refused, awaiting approval, put back or nothing.
 
-    version: the one that was asked for; where it is live by now and not on the road, its roll-out goes on
+    version: the one that was asked for; where it is live by now and not on the road, its roll-out goes on. One process
+    at a time settles a product; another waits for it `patience_s` (below 0: as long as it takes), then does nothing.
     """
+    file = shop.ledger.path.with_name(f"settle-{product}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(file, timeout=patience_s):
+            return _settle(shop, product, version, plan)
+    except Timeout:
+        return {"product": product, "version": version, "verdict": NOTHING, "reasons": ["another process is at it"]}
+
+
+def _settle(shop: Workshop, product: str, version: int | None, plan: dict[str, Any] | None) -> dict[str, Any]:
     entries = shop.ledger.entries(product)
     moved = {one.alias: one for one in shop.registry.moved(product)} if entries else {}
     live = standing(entries).live
@@ -60,7 +74,7 @@ def settle(
         shop.registry.reconcile(product, why)
         return {"product": product, "version": None, "verdict": "put back", "reasons": list(why.values())}
     if version is None or live is None or live.version != version:
-        return {"product": product, "version": version, "verdict": "nothing", "reasons": []}
+        return {"product": product, "version": version, "verdict": NOTHING, "reasons": []}
     return _followed(shop, {"product": product, "version": version, "verdict": "promoted", "reasons": []}, plan)
 
 
