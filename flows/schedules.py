@@ -9,6 +9,7 @@ nothing ran is run once.
 import logging
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING
 from prefect.states import Crashed
 
-from flows import automations, catch_up, schedules_apply
+from flows import automations, catch_up, schedules_apply, warm
 from infra.processes import stop_marked
 from infra.ready import wait_for
 from infra.servers import PREFECT_SETTINGS, prefect_api
@@ -32,7 +33,7 @@ POOL = schedules_apply.POOL
 SERVER_S = 120.0  # how long a worker waits for the Prefect server
 SOURCE = Path(__file__).parents[1]
 DEPLOYMENTS = SOURCE / "prefect.yaml"
-COMMAND = f"{sys.executable} -m prefect.engine"
+COMMAND = f"{sys.executable} -I -S {SOURCE / 'flows' / 'warm_start.py'} {warm.SOCKET} {sys.executable}"
 WITHOUT_WORKER = ("PENDING", "RUNNING", "CANCELLING")
 
 logger = logging.getLogger(__name__)
@@ -107,17 +108,19 @@ def _worker_of(run: FlowRun) -> str:
 def main(api_url: str, deployments: Path) -> None:
     """Wait for the server, settle, deploy, catch up, then become `prefect worker start`."""
     config = settings()
+    folder = config.folder / "run" / "flows"
     if not wait_for(f"{api_url}/health", SERVER_S):
         raise SystemExit(f"no Prefect server answers at {api_url} after {SERVER_S:.0f} s")
     num_runs = release(api_url, stack_mark(config))
     with prefect_client(api_url) as client:
         debts = catch_up.owed(client, datetime.now(UTC))
-        names = apply(api_url, config.folder / "run" / "flows", deployments, is_services=config.is_services)
+        names = apply(api_url, folder, deployments, is_services=config.is_services)
         installed = automations.install(client) if config.is_services else []
         num_given, num_skipped = catch_up.give(client, debts), catch_up.skip_surplus(client, datetime.now(UTC))
     logger.info("%d runs of a killed worker settled; deployments: %s", num_runs, ", ".join(names))
     logger.info("automations: %s", ", ".join(installed) or "none")
     logger.info("caught up: %d runs given, %d of the same schedule skipped", num_given, num_skipped)
+    subprocess.Popen([sys.executable, "-m", "flows.warm"], cwd=folder)
     command = ["-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", worker_name()]
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606 - a fixed command of our own
 
