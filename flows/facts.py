@@ -11,20 +11,27 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
+from xmlrpc.client import Error as SupervisorSilent
 
 import httpx
 
 from flows.facts_runs import Runs
 from flows.workshop import Workshop, now
-from infra.deployments import DeploymentError
+from infra.deployments import DeploymentError, Deployments
 from infra.ledger import Entry, LedgerError
 from infra.objects import StorageError
+from infra.prometheus import LOOPBACK
 from infra.promotion import standing, tenures
 from infra.spool import num_bytes_in
+from services.router_client import RouterClient, RouterGoneError
 
 OPERATIONS = ("backup", "drill")  # HOME/ops/<name>.json: what the last one came to
+WATCHED = "runs"  # what `watch-runs` leaves there every minute
 MONITORING = "monitoring"
-READ_ERRORS = (OSError, ValueError, KeyError, LedgerError, StorageError, DeploymentError, httpx.HTTPError)
+READ_ERRORS = (
+    OSError, ValueError, KeyError, LedgerError, StorageError, DeploymentError, httpx.HTTPError, SupervisorSilent,
+    RouterGoneError,
+)  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -56,6 +63,7 @@ class Facts:
             "spools": Part(self._spools, 5.0),
             "operations": Part(self._operations, 5.0),
             "runs": Part(lambda: self._runs.counts(self._clock()), 10.0),
+            "databases": Part(self._databases, 300.0),
             "monitoring": Part(self._monitoring, 60.0),
         }
 
@@ -64,6 +72,14 @@ class Facts:
         found = {name: self._part(name, one) for name, one in self._parts.items()}
         missing = {name: one.why for name, one in found.items() if one.why}
         return {**{name: one.value for name, one in found.items()}, "missing": missing}
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """What rings, as Prometheus says; nothing where it does not answer, as in a home without one."""
+        return self._part("alerts", Part(self._firing, 2.0)).value or []
+
+    def traffic(self) -> list[dict[str, Any]]:
+        """What each router says of the versions behind it."""
+        return self._part("traffic", Part(self._traffic, 1.0)).value or []
 
     def current_runs(self) -> list[dict[str, Any]]:
         """What Prefect runs, or should; nothing where it does not answer."""
@@ -74,6 +90,25 @@ class Facts:
         if known is None or time.monotonic() - known.at >= part.keep_s:
             known = self._kept[name] = _tried(part.read)
         return known
+
+    def _firing(self) -> list[dict[str, Any]]:
+        url = f"http://{LOOPBACK}:{self._shop.config.prometheus_port}/api/v1/alerts"
+        found = httpx.get(url, timeout=2.0, trust_env=False).raise_for_status().json()["data"]["alerts"]
+        return [
+            {"name": one["labels"]["alertname"], "severity": one["labels"].get("severity", ""),
+             "summary": one["annotations"]["summary"], "since": one["activeAt"]}
+            for one in found if one["state"] == "firing"
+        ]  # fmt: skip
+
+    def _traffic(self) -> list[dict[str, Any]]:
+        records = Deployments(self._shop.config, self._shop.ledger)
+        found = []
+        for product in records.products():
+            status = RouterClient(records.folder_of(product)).status()
+            for group, tally in (status["groups"] if status else {}).items():
+                weight = sum(one["weight"] for one in status["backends"] if one["group"] == group) if status else 0.0
+                found.append({"product": product, "group": group, "weight": weight, **tally})
+        return found
 
     def _ledger(self) -> dict[str, Any]:
         entries = self._checked_entries()
@@ -114,9 +149,30 @@ class Facts:
         return {folder.name: num_bytes_in(folder) for folder in spools(self._shop)}
 
     def _operations(self) -> dict[str, Any]:
-        folder = self._shop.home / "ops"
-        paths = {name: folder / f"{name}.json" for name in OPERATIONS}
-        return {name: json.loads(path.read_bytes()) if path.exists() else None for name, path in paths.items()}
+        """What the last backup and drill came to and when somebody last looked after runs; None: never."""
+        found: dict[str, Any] = {}
+        for name in (*OPERATIONS, WATCHED):
+            path = self._shop.home / "ops" / f"{name}.json"
+            record = json.loads(path.read_bytes()) if path.exists() else None
+            found[name] = record and {
+                "ok": bool(record.get("ok", True)),
+                "time": datetime.fromisoformat(record["time"]).isoformat(),
+                "seconds": record.get("seconds"),
+                "error": record.get("error", ""),
+            }
+        return found
+
+    def _databases(self) -> dict[str, int]:
+        from infra.database_size import database_bytes
+
+        if not self._shop.config.is_services:
+            return database_bytes(self._shop.config)
+        from psycopg import Error  # of the extra `services`
+
+        try:
+            return database_bytes(self._shop.config)
+        except Error as error:
+            raise ConnectionError(str(error).strip()) from error
 
     def _monitoring(self) -> list[dict[str, Any]]:
         """The newest record of each product: keys of one product sort by time."""
@@ -125,7 +181,19 @@ class Facts:
             words = one.key.split("/")
             if len(words) == 3 and words[2].endswith(".json"):
                 newest[words[1]] = max(newest.get(words[1], ""), one.key)
-        return [{**json.loads(self._shop.store.get_bytes(key)), "product": name} for name, key in newest.items()]
+        return [self._look(product, key) for product, key in sorted(newest.items())]
+
+    def _look(self, product: str, key: str) -> dict[str, Any]:
+        from flows.monitor_alarm import find_alarm
+
+        record, alarm = json.loads(self._shop.store.get_bytes(key)), find_alarm(self._shop, product)
+        return {
+            "product": product,
+            "verdict": str(record["verdict"]),
+            "time": datetime.fromisoformat(record["time"]).isoformat(),
+            "reasons": list(record.get("reasons", ())),
+            "alarm": alarm is not None and alarm.is_open,
+        }
 
 
 def _tried(read: Callable[[], Any]) -> _Kept:

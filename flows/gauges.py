@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from flows.facts import Facts
+from flows.facts import OPERATIONS, WATCHED, Facts
 
 
 class Gauges(Collector):
@@ -41,6 +41,7 @@ class Gauges(Collector):
         yield from _operations(facts["operations"] or {})
         yield from _monitoring(facts["monitoring"] or [])
         yield from _machine(facts)
+        yield from _databases(facts["databases"] or {})
         yield from _runs(facts["runs"] or {})
 
 
@@ -73,14 +74,18 @@ def _ledger(ledger: Mapping[str, Any] | None) -> Iterator[Metric]:
 
 
 def _operations(operations: Mapping[str, Any]) -> Iterator[Metric]:
-    for name, record in operations.items():
+    for name in OPERATIONS:
+        record = operations.get(name)
         if record is None:
             continue
         yield GaugeMetricFamily(f"roadworthy_{name}_ok", f"1 when the last {name} went well", float(record["ok"]))
         at = seconds(record["time"])
         yield GaugeMetricFamily(f"roadworthy_{name}_time_seconds", f"The last {name}, Unix time", at)
-        if "seconds" in record:
+        if record["seconds"] is not None:
             yield GaugeMetricFamily(f"roadworthy_{name}_seconds", f"How long the last {name} took", record["seconds"])
+    if watched := operations.get(WATCHED):
+        at = seconds(watched["time"])
+        yield GaugeMetricFamily("roadworthy_watch_time_seconds", "When runs were last looked after, Unix time", at)
 
 
 def _monitoring(records: list[dict[str, Any]]) -> Iterator[Metric]:
@@ -107,6 +112,13 @@ def _machine(facts: Mapping[str, Any]) -> Iterator[Metric]:
     if facts["disk"]:
         yield GaugeMetricFamily("roadworthy_disk_free_bytes", "Free on the disk under HOME", facts["disk"]["free"])
         yield GaugeMetricFamily("roadworthy_disk_size_bytes", "Size of the disk under HOME", facts["disk"]["size"])
+
+
+def _databases(sizes: Mapping[str, int]) -> Iterator[Metric]:
+    family = GaugeMetricFamily("roadworthy_database_bytes", "Size of a database", labels=["database"])
+    for name, num_bytes in sizes.items():
+        family.add_metric([name], num_bytes)
+    yield family
 
 
 def _runs(counts: Mapping[str, int]) -> Iterator[Metric]:
