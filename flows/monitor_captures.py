@@ -15,9 +15,8 @@ from infra.captures import moment
 from infra.refs import ModelRef
 from infra.spool import Record
 from models.artifact.manifest import Manifest
-from models.data.series import Series
 from models.judging.drift_errors import told_error
-from models.judging.drift_hours import Hours, reading_hours
+from models.judging.drift_hours import reading_hours
 from models.judging.drift_readings import Windows, last_step
 from models.judging.drift_samples import features_of
 from models.judging.drift_verdict import Live
@@ -35,7 +34,7 @@ class LiveSamples:
 
 
 def captured_hours(
-    shop: Workshop, manifest: Manifest, live: ModelRef, since: datetime, until: datetime
+    shop: Workshop, manifest: Manifest, live: ModelRef, since: datetime, until: datetime, num_hours: int
 ) -> tuple[int, Live | None]:
     """How many windows were captured, and their tables; None where there is none. Raises StorageError, CaptureError."""
     windows = Windows(manifest)
@@ -54,19 +53,10 @@ def captured_hours(
     if not windows.windows:
         return 0, None
     told = _told_steps(shop, manifest, live.product, by_id, since, until)
+    windows = windows.until_now(num_hours)
     forecasts, error = windows.tables(told)
     series, _ = windows.series()
-    return windows.num_windows, Live(_seen_hours(series), forecasts, error)
-
-
-def _seen_hours(series: Series) -> Hours:
-    """Readings by hour; an hour of which no step was in any window is unknown, not missing."""
-    hours = reading_hours(series)
-    asked = np.isfinite(series.values).any(axis=(1, 2))
-    row = series.time.astype("datetime64[h]").astype(np.int64) - hours.first
-    known = np.bincount(row, asked, minlength=len(hours)) > 0
-    values = np.where(known[:, None], hours.values, np.nan)
-    return Hours(hours.first, values, hours.features)
+    return windows.num_windows, Live(reading_hours(series, windows.asked()), forecasts, error)
 
 
 def captured_samples(

@@ -54,10 +54,11 @@ def look_at(shop: Workshop, product: str, hours: float, until: datetime, alarms_
     if isinstance(reference, SampleReference):
         num, samples = captured_samples(shop, manifest, live, since, until)
         return Look(live, _judge_samples(reference, samples, alarms_per_year), since, until, num)
-    num, tables = captured_hours(shop, manifest, live, since, until)
+    num_hours = round(max(hours, LEAST_HOURS))
+    num, tables = captured_hours(shop, manifest, live, since, until, num_hours)
     if tables is None:
         return Look(live, _nothing(reference, alarms_per_year), since, until, num)
-    report = judge_hours(reference, tables, alarms_per_year, round(max(hours, LEAST_HOURS)))
+    report = judge_hours(reference, tables, alarms_per_year, num_hours)
     return Look(live, report, since, until, num, reference, tables)
 
 

@@ -59,12 +59,17 @@ def hour_of(time: NDArray[np.datetime64]) -> NDArray[np.int64]:
     return time.astype("datetime64[h]").astype(np.int64)
 
 
-def reading_hours(series: Series) -> Hours:
-    """Level, change and missing share by hour of a series on its grid."""
+def reading_hours(series: Series, asked: NDArray[np.bool_] | None = None) -> Hours:
+    """Level, change and missing share by hour of a series on its grid.
+
+    asked: (S,) where anybody could know a reading; elsewhere nothing is missing, it is unknown. None: everywhere
+    """
     hour = hour_of(series.time)
     flat = series.values.reshape(len(hour), -1).astype(np.float64)  # [S, N * C]
     step = np.abs(np.diff(flat, axis=0, prepend=np.full((1, flat.shape[1]), np.nan)))
     missing = np.isnan(flat).astype(np.float64)
+    if asked is not None:
+        missing[~asked] = np.nan
     first, parts = int(hour[0]), [_means(hour, part) for part in (flat, step, missing)]
     named = [(node, channel) for node in series.nodes for channel in series.channels]
     features = [Feature(what, *one) for what in (LEVEL, CHANGE, MISSING) for one in named]

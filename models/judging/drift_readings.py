@@ -54,6 +54,27 @@ class Windows:
                 if len(made) < MAX_ALIKE:
                     made.append(forecast[row, self.manifest.judged_step - 1])
 
+    def until_now(self, num_hours: int) -> "Windows":
+        """Without what lies after the latest `num_hours` that are half as full as the fullest ones.
+
+        A window of another week that somebody tried out would else be taken for the newest hour.
+        """
+        steps = np.array(sorted(self.windows), np.int64)
+        span = round(num_hours * 60 / self.manifest.cadence_min)
+        held = np.arange(1, len(steps) + 1) - np.searchsorted(steps, steps - span, side="right")
+        end = int(steps[held >= held.max() / 2][-1])
+        windows = {step: alike for step, alike in self.windows.items() if step <= end}
+        forecasts = {step: made for step, made in self.forecasts.items() if step <= end}
+        return Windows(self.manifest, windows, forecasts, self.num_windows)
+
+    def asked(self) -> NDArray[np.bool_]:
+        """(S,) the steps of `series` that lay in any window."""
+        first, last = min(self.windows) - self.manifest.past_steps + 1, max(self.windows)
+        found = np.zeros(last - first + 1, np.bool_)
+        for step in self.windows:
+            found[step - self.manifest.past_steps + 1 - first : step + 1 - first] = True
+        return found
+
     def series(self) -> tuple[Series, NDArray[np.bool_]]:
         """The readings, and where they contradict each other (S, N, C). Raises ValueError without any window."""
         plan = self.manifest

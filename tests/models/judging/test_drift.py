@@ -106,6 +106,12 @@ def test_later_readings_are_the_truth_of_earlier_forecasts_and_contradictions_ar
     other[0, -1, 0] = 50.0
     windows.add(np.array([start + 7 * np.timedelta64(15, "m")]), other, None)
     assert windows.series()[1][7, 0, 0]
+    far = start + np.timedelta64(3, "D")  # somebody tried one out of another week
+    tried = Windows(manifest, dict(windows.windows), dict(windows.forecasts))
+    tried.add(far[None], readings[None, :4], None)
+    assert len(tried.series()[0].time) > 200
+    assert len(tried.until_now(24).series()[0].time) == 8
+    assert not tried.asked()[100:200].any()
     told = windows.tables({(int((start + 8 * np.timedelta64(15, "m")).astype(np.int64)) // windows.cadence_us, 1): 9.5})
     assert told[1] is not None
     assert np.isclose(told[1].values.max(), 1.0)  # forecast 8.5, told 9.5
