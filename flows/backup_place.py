@@ -57,7 +57,7 @@ def split_address(text: str) -> tuple[str, str]:
     head, _, last = text.rstrip("/").rpartition("/")
     backup_id = last.removesuffix(".json")
     if ID.fullmatch(backup_id):
-        return head.removesuffix("/backups"), backup_id
+        return head.removesuffix("/backups") if last.endswith(".json") else head, backup_id
     return text, ""
 
 

@@ -32,13 +32,7 @@ def collect(shop: Workshop, *, days: float = 14.0, dry_run: bool = False) -> dic
     moment = now()
     limit, date = moment - timedelta(days=days), f"{moment:%Y-%m-%d}"
     with collecting(shop.home), FileLock(shop.ledger.path.with_name("promotion.lock")):
-        roots = find_roots(shop)
-        while reclaim(shop.store, lambda key: owner(key) in roots.addresses):
-            roots = find_roots(shop)
-        if roots.lost:
-            raise CollectError(
-                f"expected what is live in {shop.store.uri}, missing: {roots.lost[0]}; roadworthy doctor"
-            )
+        roots = _settled_roots(shop)
         objects = {kind: _unowned_objects(shop, kind, roots, limit) for kind in KINDS}
         files = {BENTOS: _unowned_bentos(shop, roots, limit), WORK: _unowned_work(shop, roots, limit)}
         files[ARTIFACTS] = _unowned_artifacts(shop, limit)
@@ -54,6 +48,16 @@ def collect(shop: Workshop, *, days: float = 14.0, dry_run: bool = False) -> dic
         _forget_cached(shop, roots, limit)
         purged = purge(shop.home, shop.store, moment, QUARANTINE_DAYS)
     return {"date": date, "dry_run": False, "kinds": rows, "missing": roots.missing, "purged": purged}
+
+
+def _settled_roots(shop: Workshop) -> Roots:
+    """The roots, after what they need was brought back from the quarantine. Raises CollectError."""
+    roots = find_roots(shop)
+    if roots.missing and reclaim(shop.store, lambda key: owner(key) in roots.addresses):
+        return _settled_roots(shop)
+    if roots.lost:
+        raise CollectError(f"expected what is live in {shop.store.uri}, missing: {roots.lost[0]}; roadworthy doctor")
+    return roots
 
 
 def undo(shop: Workshop, date: str) -> dict[str, Any]:

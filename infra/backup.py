@@ -24,7 +24,7 @@ from infra.objects import IntegrityError, NotThereError, Store, hash_of, in_thre
 from infra.signing import SigningKey, public_key_id, verify
 
 STATEMENT_TYPE = "application/vnd.roadworthy.backup+json"
-ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+ID = re.compile(r"\d{8}T\d{9}Z-[0-9a-f]{6}")
 NUM_READERS = 8
 
 
@@ -234,8 +234,9 @@ class BackupPlace:
 
 
 def new_id(now: datetime, salt: str) -> str:
-    """Sorts by time."""
-    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{hash_of(f'{now.isoformat()} {salt}'.encode())[:6]}"
+    """Sorts by time, to the millisecond."""
+    moment = now.astimezone(UTC)
+    return f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03}Z-{hash_of(f'{moment} {salt}'.encode())[:6]}"
 
 
 def _opened(raw: bytes, where: str) -> Statement:

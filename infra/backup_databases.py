@@ -122,15 +122,16 @@ def _ids(name: str, query: Query, tables: set[str]) -> dict[str, Count]:
 
 def _rewrite(name: str, old_home: str, new_home: Path, query: Query, columns: Mapping[tuple[str, str], str]) -> None:
     """Paths below the old home become paths below the new one, also those written as URLs."""
-    pairs = dict.fromkeys([(f"{old_home}/", f"{new_home}/"), (quote(f"{old_home}/"), quote(f"{new_home}/"))])
+    url = (f"file://{quote(old_home)}/", f"file://{quote(str(new_home))}/")
+    plain = (f"{old_home}/", f"{new_home}/")
     for table, column in PATHS[name]:
-        kind = columns.get((table, column))
-        for old, new in pairs if kind else ():
-            given, wanted = _literal(old), _literal(new)
-            cast = f"CAST({column} AS TEXT)"
-            value = f"replace({cast}, {given}, {wanted})"
+        if kind := columns.get((table, column)):
+            text = f"CAST({column} AS TEXT)"
+            by_url, by_path = (f"replace({text}, {_literal(old)}, {_literal(new)})" for old, new in (url, plain))
+            value = f"CASE WHEN {text} LIKE {_literal(f'%{url[0]}%')} THEN {by_url} ELSE {by_path} END"
             typed = value if kind == "text" else f"({value})::{kind}"
-            query(f"UPDATE {table} SET {column} = {typed} WHERE {cast} LIKE {_literal(f'%{old}%')}")  # noqa: S608
+            found = " OR ".join(f"{text} LIKE {_literal(f'%{old}%')}" for old, _ in (url, plain))
+            query(f"UPDATE {table} SET {column} = {typed} WHERE {found}")  # noqa: S608
 
 
 def _literal(text: str) -> str:
