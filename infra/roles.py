@@ -1,9 +1,10 @@
-"""Who people are on this platform: viewer, trainer, promoter, operator; each may what the one before may.
+"""Who people are on this platform: viewer, trainer, promoter, operator.
 
-A viewer reads. A trainer also makes runs, logs, registers, and asks models: a prediction is captured and weighs in
-monitoring, so reading alone does not include it. A promoter also moves aliases, approves and starts flows that may put
-something on the road. An operator also deletes, schedules, and decides about keys and settings. Each includes the one
-before, since whoever promotes must see what a trainer sees; a key that only asks models has verbs and no role.
+Each may what the one before may. A viewer reads. A trainer also makes runs, logs, registers, and asks models: a
+prediction is captured and weighs in monitoring, so reading alone does not include it. A promoter also moves aliases,
+approves and starts flows that may put something on the road. An operator also deletes, schedules, and decides about
+keys and settings. Each includes the one before, since whoever promotes must see what a trainer sees; a key that only
+asks models has verbs and no role.
 """
 
 from typing import Any, Literal, get_args

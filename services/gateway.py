@@ -1,4 +1,4 @@
-"""The gateway: the one way in to MLflow, Prefect and what is served, by role, with one audit trail.
+"""The gateway: the one way in to MLflow, Prefect and what is served, by role.
 
     python -m services.gateway --config FILE --host 127.0.0.1 --mlflow-port 5000 --prefect-port 4200 --port 8080
 

@@ -1,4 +1,4 @@
-"""The three applications of the gateway: MLflow's, Prefect's, and serving with the page at `/`.
+"""The applications of the gateway: MLflow's, Prefect's, and serving with the page at `/`.
 
 Each finds the line of the matrix, lets the door judge, and has the courier carry what may go on.
 """
@@ -13,7 +13,7 @@ import orjson
 
 from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, send_answer
 from services.gateway_config import GatewayConfig, Told
-from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit
+from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit, about
 from services.gateway_forward import Behind, Courier, Gone, Intake
 from services.gateway_guard import may_end, refuse_if_live
 from services.gateway_matrix import MLFLOW, PREFECT, SERVING, SOCKET, Rule, rule
@@ -91,10 +91,11 @@ class Gateway:
         body: Intake | bytes = intake
         if visit.is_privileged:
             body = await intake.whole() if intake.is_small(MAX_SHOWN_BODY) else intake
+            shown = body if isinstance(body, bytes) else b""
+            visit.about = about(shown, scope["query_string"])
             if may_end(visit.service, visit.path):
-                shown = body if isinstance(body, bytes) else b""
                 await self._unless_live(visit, behind, shown)
-            await self._door.announce(visit, body if isinstance(body, bytes) else b"", scope["query_string"])
+            await self._door.announce(visit)
         await self._courier.carry(visit, scope, send, behind, _target(scope), body)
 
     async def _unless_live(self, visit: Visit, behind: Behind, body: bytes) -> None:

@@ -1,6 +1,7 @@
-"""What the gateway is told: where the servers are, which products are served; one JSON record, read again on change.
+"""What the gateway is told: where the servers are, which products are served.
 
-It holds no secret. What opens the servers behind the gateway lies in the home's file of secrets, named here.
+One JSON record, read again on change. It holds no secret. What opens the servers behind the gateway lies in the
+home's file of secrets, named here.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Who comes in at the gateway, by which line of the matrix, and what the audit trail keeps of it.
+"""Who comes in at the gateway, by which line of the matrix, and what the trail keeps of it.
 
 A refused call and a call that changes something are in the trail, with who, what and the status; one that only a
 promoter or an operator may make is there before it is let through. Reading is not.
@@ -103,9 +103,8 @@ class Door:
             return False
         return True
 
-    async def announce(self, visit: Visit, body: bytes, query: bytes) -> None:
+    async def announce(self, visit: Visit) -> None:
         """Write a privileged call into the trail before it is let through. Raises Refusal 503 when that fails."""
-        visit.about = about(body, query)
         if self._audit is None:
             return
         record, why = self._audit.record, self._why(visit, "admitted")

@@ -1,7 +1,7 @@
-"""One request to the server behind the gateway, streamed both ways: artifacts are gigabytes, memory is not.
+"""One request to the server behind the gateway, streamed both ways.
 
-The caller's credentials stay here, unless the server behind is a product's own router, which judges them itself. A
-client that goes away ends the request behind it too.
+Artifacts are gigabytes, memory is not. The caller's credentials stay here, unless the server behind is a product's
+own router, which judges them itself. A client that goes away ends the request behind it too.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""The permission matrix: which role may do what at MLflow and at Prefect. What is not in it is the operator's.
+"""The permission matrix: which role may do what at MLflow and at Prefect.
 
-One table, in the order in which it is asked; the first line that fits decides. In a pattern `*` is one word of a path,
-`**` all the rest, `{a,b}` one of these. What a role may do at serving is its verbs (`infra.roles`), judged by
-`services.guard`.
+What is not in it is the operator's. One table, in the order in which it is asked; the first line that fits decides.
+In a pattern `*` is one word of a path, `**` all the rest, `{a,b}` one of these. What a role may do at serving is its
+verbs (`infra.roles`), judged by `services.guard`.
 """
 
 import re

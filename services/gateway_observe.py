@@ -1,4 +1,4 @@
-"""What the gateway tells Prometheus: calls by service and status, how long they took, who was refused."""
+"""What the gateway tells Prometheus: calls by service and status, their times, refusals."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.process_collector import ProcessCollector
