@@ -1,4 +1,7 @@
-"""An alias set in MLflow, by a client as the UI does it: judged, rolled out or put back, nobody else at work."""
+"""An alias set in MLflow: judged, rolled out or put back, and nobody else at work.
+
+Set in the UI itself where Chromium is installed, else by a client as the UI does it.
+"""
 
 import subprocess
 import sys
@@ -9,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.operations import mlflow_ui
 from tests.operations.conftest import Operations
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
@@ -80,7 +84,12 @@ def test_a_worse_version_is_put_back_with_the_reason_on_its_page(
     operations: Operations, mlflow: httpx.Client, versions: tuple[int, int]
 ) -> None:
     before, bad = champion(mlflow), versions[1]
-    set_champion(mlflow, bad)
+    site = f"http://127.0.0.1:{operations.place('mlflow')}"
+    if mlflow_ui.CHROMIUM:
+        with mlflow_ui.version_page(site, mlflow.headers["x-api-key"], "ring", bad) as shown:
+            mlflow_ui.set_alias(shown, "champion")
+    else:
+        set_champion(mlflow, bad)
     operations.wait_until(lambda: champion(mlflow) == before, PATIENCE_S)
     found = page(mlflow, bad)
     assert found["description"].startswith("> **Not promoted** (")
