@@ -60,7 +60,7 @@ def worker(config: Settings, deployments: Path = DEPLOYMENTS) -> Program:
             "PREFECT_API_URL": api,
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_PREFETCH_SECONDS": "10",  # a run's process starts before it is due, and waits
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S),
+            **({"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S)} if config.is_services else {}),
             "PYTHONPATH": str(SOURCE),
             "ROADWORTHY_SOURCE": str(deployments.parent),
         },

@@ -85,6 +85,7 @@ class Yard:
         return self.client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(wanted))
 
     def begin(self, seconds: float) -> FlowRun:
+        self.note.unlink(missing_ok=True)
         parameters = {"note": str(self.note), "seconds": seconds}
         return self.client.create_flow_run_from_deployment(self.deployment_id(), parameters=parameters)
 
@@ -271,7 +272,7 @@ def test_the_watch_ends_what_waits_for_ever_or_has_no_process(yard: Yard) -> Non
     waiting = yard.client.create_flow_run_from_deployment(yard.deployment_id(), state=Pending())
     (found,) = watch_runs.stuck(yard.client, shop, now + timedelta(minutes=10))
     assert (found.run.id, found.what) == (waiting.id, "PENDING for 10 min, expected 5 min")
-    yard.end(waiting)
+    until(lambda: yard.state(waiting) == "COMPLETED")
 
     silent = yard.begin(seconds=600)
     flow_pid, worker = yard.flow_pid(), psutil.Process(yard.pid_of("worker"))
