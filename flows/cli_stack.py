@@ -53,11 +53,19 @@ def down(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """What runs, and what is live.
+def status(
+    is_watched: Annotated[bool, typer.Option("--watch", help="Draw it again every two seconds until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What runs, and what is live; with --watch also runs, traffic, alarms and backups, as they change.
 
     Example: roadworthy status --json
     """
+    if is_watched and not as_json:
+        from flows.status import watch
+
+        watch(open_workshop())
+        return
     from flows.promote import what_is_live
     from flows.up import programs
 

@@ -11,6 +11,7 @@ from typing import Any
 from flows import console
 from flows.options import UsageError
 from flows.workshop import Workshop
+from infra import seaweedfs
 from infra.deployments import Deployments
 from infra.servers import address, servers
 from infra.settings import ServiceSettings
@@ -54,6 +55,8 @@ def bring_down(shop: Workshop) -> list[str]:
     for prefix, stack in reversed(groups.items()):
         names = [prefix + item.name for item in stack.status()]
         stopped += names if stack.down(console.say) else []
+    if shop.config.is_services:
+        seaweedfs.remove_sockets(shop.config)
     return stopped
 
 

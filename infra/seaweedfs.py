@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from infra.profile import BUCKET, read_profile, read_secrets
@@ -76,6 +77,15 @@ def sync_writes(config: Settings) -> None:
     done = subprocess.run(words, input=SYNC, capture_output=True, text=True, timeout=60, env=_environment(config))
     if "fsync" not in done.stdout:
         raise SeaweedError(f"weed shell: expected fsync to be on, got {(done.stdout + done.stderr)[-400:]}")
+
+
+def remove_sockets(config: Settings) -> None:
+    """Sockets that it makes in the system's temporary folder, and leaves there when it is killed."""
+    profile = read_profile(config.folder)
+    ports = {config.s3_port, *(profile.ports if profile else DEFAULT_PORTS).values()}
+    for path in Path(tempfile.gettempdir()).glob("seaweedfs-*.sock"):
+        if path.stem.rpartition("-")[2] in map(str, ports):
+            path.unlink(missing_ok=True)
 
 
 def _environment(config: Settings) -> dict[str, str]:
