@@ -1,7 +1,7 @@
 """How things stand in a home, as plain records: for the metrics exporter and for `status --watch`.
 
 Each part is read on its own, so that a database that is down hides nothing but itself, and no more often than it is
-worth: the ledger when it changed, what lies in the object store once a minute.
+worth: the ledger when it changed, what lies in the object store every two minutes.
 """
 
 import json
@@ -64,7 +64,7 @@ class Facts:
             "operations": Part(self._operations, 5.0),
             "runs": Part(lambda: self._runs.counts(self._clock()), 10.0),
             "databases": Part(self._databases, 300.0),
-            "monitoring": Part(self._monitoring, 60.0),
+            "monitoring": Part(self._monitoring, 120.0),
         }
 
     def read(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class Facts:
     def _monitoring(self) -> list[dict[str, Any]]:
         """The newest record of each product: keys of one product sort by time."""
         newest: dict[str, str] = {}
-        for one in self._shop.store.list(f"{MONITORING}/"):
+        for one in self._shop.store.list(MONITORING):
             words = one.key.split("/")
             if len(words) == 3 and words[2].endswith(".json"):
                 newest[words[1]] = max(newest.get(words[1], ""), one.key)
