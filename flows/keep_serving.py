@@ -1,20 +1,21 @@
-"""Keeps every live product served where nobody runs `up`: the part `serving` of the platform in containers.
+"""Keeps every live product served where nobody runs `up`: the part `serving` in containers.
 
 A roll-out started elsewhere in the same pod talks to the same supervisors, by their sockets under HOME.
 """
 
 import signal
+import subprocess
+import sys
 import threading
 from types import FrameType
 
 from flows import console
-from flows.deploy import deploy
 from flows.deployed import deployments, group
 from flows.live import live_products
-from flows.options import known_errors
 from flows.workshop import Workshop
 
 EVERY_S = 5.0
+DEPLOY_S = 600.0
 
 
 def keep_serving(shop: Workshop, every_s: float = EVERY_S) -> None:
@@ -46,14 +47,17 @@ def is_running(shop: Workshop, product: str) -> bool:
     return bool(states - {"GONE", "UNSUPERVISED"})
 
 
-def bring_back(shop: Workshop, product: str) -> None:
-    """Deploy it as its record says, or as one replica; what goes wrong is said, and tried again later."""
+def command(shop: Workshop, product: str) -> list[str]:
+    """Deploys it as its record says, or as one replica; a process of its own, so that its end is not ours."""
     found = deployments(shop).find(product)
+    kept = [] if found is None else ["--replicas", str(found.num_replicas), "--engine", found.engine]
+    return [sys.executable, "-c", "from flows.cli import main; main()", "deploy", product, *kept]
+
+
+def bring_back(shop: Workshop, product: str) -> bool:
+    """Whether it is served now; what went wrong is said by the command, and tried again later."""
     try:
-        if found is None:
-            deploy(shop, product)
-        else:
-            deploy(shop, product, found.engine, found.num_replicas, found.port, found.grpc_port)
-        console.say(f"{product}: served")
-    except known_errors() as error:
-        console.say(f"{product}: not served: {error}")
+        return subprocess.run(command(shop, product), timeout=DEPLOY_S).returncode == 0
+    except subprocess.TimeoutExpired:
+        console.say(f"{product}: not served after {DEPLOY_S:.0f} s")
+        return False

@@ -1,4 +1,4 @@
-"""One part of the platform in the foreground, the command of a container: `python -m flows.role NAME`.
+"""One part of the platform as a container's command: `python -m flows.role NAME`.
 
 `up` hands a whole group to supervisord. Where every part has a container of its own, the same program, found by its
 name, becomes this process once what it needs answers. Hosts of the other parts come from `ROADWORTHY_…_HOST`, secrets
@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from flows.workshop import Workshop, open_workshop
@@ -35,11 +36,14 @@ USAGE = """usage: python -m flows.role NAME
 
 def program(shop: Workshop, name: str) -> Program:
     """The program of this name; raises SystemExit that lists the known ones. Nothing else is looked at or imported."""
-    known = {one.name: lambda _shop, one=one: one for one in servers(shop.config)} | AT_HOME
+    known = {one.name: partial(_same, one) for one in servers(shop.config)} | AT_HOME
     if name not in known:
         raise SystemExit(f"role '{name}': expected one of {', '.join([*known, 'serving', 'secrets'])}")
-    made: Program = known[name](shop)
-    return made
+    return known[name](shop)
+
+
+def _same(known: Program, _shop: Workshop) -> Program:
+    return known
 
 
 def _worker(shop: Workshop) -> Program:
@@ -55,8 +59,10 @@ def _capture(_shop: Workshop) -> Program:
 
 
 def _gateway(shop: Workshop) -> Program:
-    from flows.gateway import gateway
+    from flows.gateway import gateway, how_to_log_in
 
+    for line in how_to_log_in(shop):
+        sys.stderr.write(line + "\n")
     return gateway(shop)
 
 
@@ -78,7 +84,7 @@ def _prometheus(shop: Workshop) -> Program:
     return eyes(shop.config)[1]
 
 
-AT_HOME: Mapping[str, Callable[[Workshop], Program]] = {
+AT_HOME: dict[str, Callable[[Workshop], Program]] = {
     "worker": _worker, "capture": _capture, "gateway": _gateway, "hooks": _hooks, "metrics": _metrics,
     "prometheus": _prometheus,
 }  # fmt: skip
