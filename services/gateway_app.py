@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import orjson
 
+from services import gateway_orders as orders
 from services.answers import Application, Headers, Receive, Refusal, Scope, Send, header, send_answer
 from services.gateway_config import GatewayConfig, Told
 from services.gateway_door import MAX_SHOWN_BODY, REQUEST_ID, Door, Visit, about
@@ -87,22 +88,28 @@ class Gateway:
             await self._ui_settings(visit, scope, send, behind)
             return
         max_bytes = config.max_upload_bytes if line.is_upload else config.max_body_bytes
-        intake = Intake(scope, receive, max_bytes)
-        body: Intake | bytes = intake
-        if visit.is_privileged:
-            body = await intake.whole() if intake.is_small(MAX_SHOWN_BODY) else intake
-            shown = body if isinstance(body, bytes) else b""
-            visit.about = about(shown, scope["query_string"])
-            if may_end(visit.service, visit.path):
-                await self._unless_live(visit, behind, shown)
-            await self._door.announce(visit)
+        body = await self._looked_at(visit, scope, behind, Intake(scope, receive, max_bytes))
         await self._courier.carry(visit, scope, send, behind, _target(scope), body)
 
-    async def _unless_live(self, visit: Visit, behind: Behind, body: bytes) -> None:
+    async def _looked_at(self, visit: Visit, scope: Scope, behind: Behind, intake: Intake) -> Intake | bytes:
+        """The body, read where it decides whether the call may go on; a privileged call is in the trail then."""
+        role = visit.grant.role if visit.grant else ""
+        fields = orders.fields_of(visit.service, visit.method, visit.path) if role != "operator" else {}
+        if not (fields or visit.is_privileged):
+            return intake
+        whole = await intake.whole() if intake.is_small(orders.MAX_BYTES if fields else MAX_SHOWN_BODY) else None
+        if visit.is_privileged:
+            visit.about = about(whole or b"", scope["query_string"])
         try:
-            await refuse_if_live(self._courier.session, behind, visit.path, body)
+            if fields:
+                orders.check(role, fields, whole or b"")
+            if may_end(visit.service, visit.path):
+                await refuse_if_live(self._courier.session, behind, visit.path, whole or b"")
         except Refusal as refusal:
             self._door.refuse(visit, refusal)
+        if visit.is_privileged:
+            await self._door.announce(visit)
+        return intake if whole is None else whole
 
     async def _serving(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         """The gateway's own pages, or a product's router, which judges the caller's key itself once more."""

@@ -62,21 +62,19 @@ _MLFLOW = (
         "/experiments/search-datasets", "/registered-models/get-latest-versions", "/artifacts/presigned-download-url",
         "/traces/{batchGetInfos,metrics,calculate-filter-correlation}", change=False,
     ),
-    # Runs, models and files of an experiment; a model registered.
+    # Runs, models and files of an experiment; a model registered. Not traces: a tag of theirs says where MLflow reads.
     Rule("trainer", "PUT", f"{_FILES}/artifacts/**", True, True),
     *_lines("trainer", "POST", "/mpu/{create,complete,abort}/**", prefix=_FILES),
     Rule("trainer", "POST", f"{_API}/upload-artifact", True, True),
-    Rule("trainer", "POST", "/v1/traces", True),
     *_lines(
         "trainer", "POST", "/experiments/{create,update,set-experiment-tag,delete-experiment-tag}",
         "/runs/{create,update,log-batch,log-inputs,log-metric,log-parameter,log-model,outputs,set-tag,delete-tag}",
         "/logged-models", "/logged-models/*/params", "/{registered-models,model-versions}/create",
-        "/artifacts/presigned-upload-url", "/traces", "/traces/link-*", "/traces/*/assessments", "/issues",
+        "/artifacts/presigned-upload-url",
         "/datasets/create", "/datasets/*/{records,add-experiments,remove-experiments}",
     ),
-    *_lines("trainer", "PATCH", "/{logged-models,traces,issues}/*", "/{logged-models,traces,datasets}/*/tags"),
-    *_lines("trainer", "PATCH", "/traces/*/assessments/*"),
-    *_lines("trainer", "DELETE", "/{logged-models,datasets}/*/tags/*", "/traces/*/tags"),
+    *_lines("trainer", "PATCH", "/logged-models/*", "/{logged-models,datasets}/*/tags"),
+    *_lines("trainer", "DELETE", "/{logged-models,datasets}/*/tags/*"),
     # What a registered version's page says is evidence for whoever approves it; an alias asks for the road.
     *_lines("promoter", "POST", "/registered-models/alias", "/{registered-models,model-versions}/set-tag"),
     *_lines("promoter", "DELETE", "/registered-models/alias", "/{registered-models,model-versions}/delete-tag"),

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -187,3 +188,26 @@ def running(folder: Path) -> Iterator[Site]:
         assert gateway.wait(15) == 0
         assert "Traceback" not in (folder / "gateway.log").read_text()
         server.wait()
+
+
+async def talk(
+    site: Site, path: str, said: list[dict[str, Any]], key: str = "", **headers: str
+) -> tuple[list[Any], Any]:
+    """What a WebSocket answers, and the code with which it was closed; or the status of a refused handshake."""
+    if key:
+        headers["authorization"] = f"Bearer {site.keys.get(key, key)}"
+    answers = []
+    async with aiohttp.ClientSession() as session:
+        try:
+            async with session.ws_connect(site.url("prefect", path), protocols=("prefect",), headers=headers) as one:
+                for words in said:
+                    await one.send_json(words)
+                    message = await one.receive(20)
+                    if message.type is not aiohttp.WSMsgType.TEXT:
+                        break
+                    answers.append(json.loads(message.data))
+                if not one.closed and said and said[-1].get("close"):
+                    await one.receive(10)
+                return answers, one.close_code
+        except aiohttp.WSServerHandshakeError as error:
+            return answers, error.status
