@@ -1,4 +1,4 @@
-"""What Prefect does by itself when something happens: crashed runs go on, lost ones are found, alarms retrain.
+"""What Prefect does by itself: crashed runs go on, lost ones are found, alarms retrain.
 
 Installed by the worker of a services home before it takes work, and only there: automations on SQLite lock it up.
 Each is named `roadworthy: …`; the same again changes nothing, one that somebody disabled stays disabled, one that is

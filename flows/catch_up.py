@@ -1,4 +1,4 @@
-"""Makes up for what was not run while nothing could run it: one run of each schedule, not twelve.
+"""Makes up for downtime: one run of each schedule that came due, not twelve.
 
 Prefect makes scheduled runs ahead and starts every one of them when a worker comes back. Of those that are past, the
 newest does the work of all; the others are skipped. A due time for which no run was made, because the server was down

@@ -1,4 +1,4 @@
-"""Keeps the databases bounded: runs that nothing needs go from MLflow, routine runs from Prefect.
+"""Keeps the databases bounded: what nothing needs goes from MLflow and Prefect.
 
 What a ledger entry or a registered version names stays for ever. Prefect's own vacuum removes other flow runs with
 their logs and artifacts after 90 days and events after 7; the runs of every minute would be 130 000 by then, so their

@@ -1,4 +1,4 @@
-"""What the commands of `roadworthy schedule` do: ask a running Prefect server about deployments, and tell it."""
+"""What `roadworthy schedule` does: ask a running Prefect server, and tell it."""
 
 import time
 from collections.abc import Iterator, Sequence

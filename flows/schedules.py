@@ -34,6 +34,10 @@ SERVER_S = 120.0  # how long a worker waits for the Prefect server
 SOURCE = Path(__file__).parents[1]
 DEPLOYMENTS = SOURCE / "prefect.yaml"
 COMMAND = f"{sys.executable} -I -S {SOURCE / 'flows' / 'warm_start.py'} {warm.SOCKET} {sys.executable}"
+IN_SERVICES = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S),
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # the server's answer while PostgreSQL starts again
+}
 WITHOUT_WORKER = ("PENDING", "RUNNING", "CANCELLING")
 
 logger = logging.getLogger(__name__)
@@ -60,7 +64,7 @@ def worker(config: Settings, deployments: Path = DEPLOYMENTS) -> Program:
             "PREFECT_API_URL": api,
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_WORKER_PREFETCH_SECONDS": "10",  # a run's process starts before it is due, and waits
-            **({"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(automations.HEARTBEAT_S)} if config.is_services else {}),
+            **(IN_SERVICES if config.is_services else {}),
             "PYTHONPATH": str(SOURCE),
             "ROADWORTHY_SOURCE": str(deployments.parent),
         },

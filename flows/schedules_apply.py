@@ -1,4 +1,4 @@
-"""Brings a Prefect server to what `prefect.yaml` says: one pool with two queues, deployments, their schedules.
+"""Brings a Prefect server to what `prefect.yaml` says: pool, queues, deployments.
 
 Heavy work (training) runs one flow at a time in the pool's queue `default`; light work (monitoring, backup, what an
 alias or a watch asks for) has a queue of its own, so that neither waits for the other. Whoever adds machines adds

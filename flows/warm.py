@@ -1,4 +1,4 @@
-"""A forge of flow processes: Prefect imported once, each run a fork of it, begun in tenths of a second.
+"""A forge of flow processes: Prefect imported once, each run a fork of it.
 
 A process of Prefect's engine spends seconds on imports before a flow's first line, every minute for the flows that
 watch. The worker therefore starts its runs through `flows/warm_start.py`, which asks this process for a fork. It has

@@ -1,7 +1,8 @@
-"""Asks the worker's forge for a process: `python -I -S flows/warm_start.py SOCKET PYTHON`; standard library only.
+"""Asks the worker's forge for a process: `warm_start.py SOCKET PYTHON`.
 
-It starts in hundredths of a second, hands its environment, folder and output over, passes signals on and ends as the
-flow's process ended. Where no forge answers it becomes `python -m prefect.engine` itself, as without one.
+Run by `python -I -S`, with the standard library only, it starts in hundredths of a second. It hands its environment,
+folder and output over, passes signals on and ends as the flow's process ended. Where no forge answers it becomes
+`python -m prefect.engine` itself, as without one.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Finds runs that no event tells of: stuck, lost, waiting forever, crashed and left; resumes or ends them.
+"""Finds runs that no event tells of: stuck, lost, waiting, left; resumes or ends them.
 
 Prefect's automations act on events. A flow that hangs still beats its heart, a run whose worker died while it was
 submitted emits nothing, and an event that came while the server was down is gone. So this flow looks every minute, and

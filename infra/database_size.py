@@ -1,4 +1,4 @@
-"""How large the databases of a home are, so that somebody sees when they do not stay bounded."""
+"""How large the databases are, so that somebody sees when they grow for ever."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Keeps MLflow's database and artifacts bounded: old runs that nothing needs go, in two stages.
+"""Keeps MLflow bounded: old runs that nothing needs go, in two stages.
 
 First they are deleted as in the UI, where they can be brought back; some days later rows and artifacts go for good,
 which MLflow leaves to its `gc` and we do through the same store methods, each run checked once more. A lifecycle goes
