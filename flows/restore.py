@@ -4,6 +4,7 @@ Nothing is put in place before the signature and every piece hold. The ledger co
 before it nothing is live, and a restore that was killed goes on when it is asked for again.
 """
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from infra.settings import Settings
 from models.artifact.signature import key_id, trusted_keys
 
 RESTORE = "restore"
-IGNORED = {STATE, f"{STATE}.lock", "cache"}  # what a home may hold and still be empty
+IGNORED = {STATE, f"{STATE}.lock", "cache", "run"}  # what a home may hold and still be empty
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _believe(statement: Statement, trusted: Path | None) -> None:
 @contextmanager
 def _alone(home: Path, backup_id: str) -> Iterator[Path]:
     """The scratch folder of this restore, gone when it has ended well. Raises UsageError for a home in use."""
-    found = sorted({path.name for path in home.iterdir()} - IGNORED) if home.is_dir() else []
+    found = _in_use(home)
     state = home / STATE
     begun = (state / "backup").read_text() if (state / "backup").exists() else ""
     if found and begun != backup_id:
@@ -119,10 +120,15 @@ def _alone(home: Path, backup_id: str) -> Iterator[Path]:
     with FileLock(home / f"{STATE}.lock"):
         write_atomic(state / "backup", backup_id.encode())
         yield state
-        for path in sorted(state.rglob("*"), reverse=True):
-            path.rmdir() if path.is_dir() else path.unlink()
-        state.rmdir()
+        shutil.rmtree(state)
     (home / f"{STATE}.lock").unlink(missing_ok=True)
+
+
+def _in_use(home: Path) -> list[str]:
+    """What a home holds that a restore would mix with its own: any file but locks and scratch."""
+    there = [path for path in home.iterdir() if path.name not in IGNORED] if home.is_dir() else []
+    files = ((one, [one] if one.is_file() else one.rglob("*")) for one in there)
+    return sorted(one.name for one, below in files if any(file.is_file() and file.suffix != ".lock" for file in below))
 
 
 def _put_file(home: Path, name: str, item: Item, manifest: Manifest, blobs: Blobs) -> None:
@@ -196,6 +202,7 @@ def _put_ledgers(shop: Workshop, manifest: Manifest, blobs: Blobs, state: Path, 
         RESTORE, "", backup=manifest.id, made=manifest.made, home=manifest.home, entries=manifest.num_entries,
         made_anew=list(manifest.lacks),
     )  # fmt: skip
+    shutil.rmtree(shop.ledger.path.parent, ignore_errors=True)  # a lock at most: there is no ledger yet
     staged.rename(shop.ledger.path.parent)
     sync_folder(shop.home)
     return entry.seq

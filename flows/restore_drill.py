@@ -17,6 +17,7 @@ from flows.package import published_trust
 from flows.workshop import Workshop
 from infra.backup import BackupError
 from infra.settings import Settings
+from infra.stack import Stack
 from infra.storage import StorageError
 
 RESTORE = "restore"
@@ -41,6 +42,8 @@ def run_drill(shop: Workshop, to: str = "", key_file: Path | None = None) -> dic
         note(shop.config, "drill", ok=False, error=str(error), seconds=_since(began))
         raise
     finally:
+        if (home / "run").exists():  # servers of a restore that died
+            Stack(Settings.model_construct(home=home)).down()
         shutil.rmtree(home.parent, ignore_errors=True)
     keys = ("id", "place", "ids", "golden", "files", "objects")
     return note(shop.config, "drill", ok=True, seconds=_since(began), **{key: record[key] for key in keys})
@@ -52,9 +55,11 @@ def _restored(shop: Workshop, home: Path, place: str, key_file: Path | None) -> 
     key = key_file or shop.config.backup_key_file or (own if own.exists() else None)
     words = [place, "--free-ports", "--trusted", str(published_trust(shop)), *(["--key-file", str(key)] if key else [])]
     command = [*_without_settings(shop.config), f"ROADWORTHY_HOME={home}", *_roadworthy(), RESTORE, *words, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
     try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
         record: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        raise BackupError(f"restore of {place}: expected an end within {LIMIT_S:.0f} s, got none") from None
     except json.JSONDecodeError:
         raise BackupError(f"restore of {place} ended with status {done.returncode}: {done.stderr[-800:]}") from None
     if done.returncode:

@@ -168,7 +168,9 @@ class BackupPlace:
         """Raises BackupError where there is none."""
         names = sorted(found.key for found in self.store.list("backups") if found.key.endswith(".json"))
         if not names:
-            raise BackupError(f"{self.store.uri}: expected a backup, got none; make one: roadworthy backup")
+            raise BackupError(
+                f"{self.store.uri}: expected a backup, got none; name another place, or make one: roadworthy backup"
+            )
         return self.statement(names[-1].removeprefix("backups/").removesuffix(".json"))
 
     def manifest(self, statement: Statement, cipher: Cipher | None) -> Manifest:

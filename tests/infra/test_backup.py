@@ -104,7 +104,7 @@ def test_a_changed_statement_or_manifest_is_refused(store: FolderStore, key: Sig
 
 
 def test_unknown_backups_are_refused_with_those_there_are(store: FolderStore, key: SigningKey) -> None:
-    with pytest.raises(BackupError, match="make one: roadworthy backup"):
+    with pytest.raises(BackupError, match="name another place"):
         BackupPlace(store).newest()
     backup_id = take(store, key, START, b"first")
     with pytest.raises(BackupError, match=backup_id):

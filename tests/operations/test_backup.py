@@ -1,4 +1,4 @@
-"""The running services profile is backed up, sealed and drilled: a home beside it, with its own servers, is the same."""
+"""The running services profile is backed up, sealed and drilled: a home beside it, on its own servers, is the same."""
 
 import json
 from pathlib import Path
