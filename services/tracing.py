@@ -39,14 +39,18 @@ class TracingError(RuntimeError):
 
 
 class Trace:
-    """One span under way; whoever has it makes children of it."""
+    """One span under way; whoever has it makes children of it. One that is not recorded only passes its ids on."""
 
     def __init__(self, tracer: "Tracer", span: "Span") -> None:
         self._tracer, self.span = tracer, span
+        self.is_recording = span.is_recording()
 
     @contextmanager
     def child(self, name: str, kind: str = "internal", **attributes: Any) -> "Iterator[Trace]":
         """A part of it; `attributes` are ours, by their names without the prefix."""
+        if not self.is_recording:
+            yield self
+            return
         told = {f"{OWN}{key}": value for key, value in attributes.items()}
         with self._tracer.span(name, kind, self._tracer.under(self.span), told) as trace:
             yield trace
@@ -163,6 +167,9 @@ class TraceLayer:
         named = {"http.request.method": scope["method"], "url.path": scope["path"][:200]}
         parent = self._tracer.parent(_text(scope["headers"]))
         with self._tracer.span(f"{scope['method']} {scope['path'][:200]}", "server", parent, named) as trace:
+            if not trace.is_recording:
+                await self._app(scope, receive, send)
+                return
 
             async def watched(message: Message) -> None:
                 if message["type"] == "http.response.start":
