@@ -55,11 +55,11 @@ def write_config(config: Settings) -> Path:
     """What Prometheus is told, as a file of this home."""
     told = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     exporter = f"{LOOPBACK}:{config.metrics_port}"
-    addresses = {"prometheus": f"{LOOPBACK}:{config.prometheus_port}", "metrics": exporter}
+    ports = {"prometheus": config.prometheus_port, "gateway": config.gateway_port, "metrics": config.metrics_port}
     told["rule_files"] = [str(FOLDER / pattern) for pattern in told["rule_files"]]
     for job in told["scrape_configs"]:
         for group in job.get("static_configs", ()):
-            group["targets"] = [addresses[job["job_name"]]]
+            group["targets"] = [f"{LOOPBACK}:{ports[job['job_name']]}"]
         for source in job.get("http_sd_configs", ()):
             source["url"] = f"http://{exporter}/targets/{job['job_name']}"
     text = yaml.safe_dump(told, sort_keys=False)

@@ -89,6 +89,7 @@ def test_addresses_of_the_home_are_put_in(tmp_path: Path) -> None:
     told = yaml.safe_load(write_config(Settings(home=tmp_path, metrics_port=7001, prometheus_port=7002)).read_text())
     jobs = {one["job_name"]: one for one in told["scrape_configs"]}
     assert jobs["prometheus"]["static_configs"] == [{"targets": ["127.0.0.1:7002"]}]
+    assert jobs["gateway"]["static_configs"] == [{"targets": ["127.0.0.1:8080"]}]
     assert jobs["metrics"]["static_configs"] == [{"targets": ["127.0.0.1:7001"]}]
     assert jobs["service"]["http_sd_configs"][0]["url"] == "http://127.0.0.1:7001/targets/service"
     assert [Path(one) for one in told["rule_files"]] == [FOLDER / "rules" / "*.yaml"]
