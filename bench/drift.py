@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from bench.drift_traffic import FIRST_DAY, SENSORS, SLOTS, Days, draw, series, simulate
 from models.data.series import Series
-from models.judging.drift import ALARMS_PER_YEAR
+from models.judging.drift import ALARMS_PER_YEAR, share_of
 from models.judging.drift_hours import ERROR, FORECAST, Feature, Hours, reading_hours, value_hours
 from models.judging.drift_seasonal import WINDOW_HOURS, Seasonal, rolled
-from models.judging.drift_verdict import NUM_CHECKS, Live, Reference, judge_hours
+from models.judging.drift_verdict import Live, Reference, judge_hours
 
 REFERENCE_DAYS, YEAR_DAYS, TRAIN_DAYS = 28, 364, 22
 LAGS, AHEAD = 4, 4
-STATED_H = {"closed lane": 48, "dead sensor": 6, "stuck sensor": 12, "doubled demand": 24}
+STATED_H = {"closed lane": 48, "dead sensor": 6, "stuck sensor": 12, "doubled demand": 30}
 COOL_H = 24
 
 
@@ -90,7 +90,7 @@ def breaches(reference: Reference, live: Live, alarms_per_year: float) -> NDArra
                                   ("error", reference.error, live.error)):  # fmt: skip
         assert table is not None
         is_error = name == "error"
-        known = seasonal.calibrate(every_hour, alarms_per_year / NUM_CHECKS, one_sided=is_error)
+        known = seasonal.calibrate(every_hour, share_of(alarms_per_year), one_sided=is_error)
         means = rolled(seasonal.scores(table), np.ones(len(table)), WINDOW_HOURS)
         least = _least_effect(seasonal, table, means) if is_error else np.abs(means) >= 0.5
         scores = means / known.sd if is_error else np.abs(means) / known.sd

@@ -5,7 +5,6 @@ Neither Prefect nor MLflow is needed for it.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +16,9 @@ from flows.workshop import Workshop
 from infra.captures import CaptureError
 from infra.objects import StorageError
 from infra.refs import ModelRef
-from models.judging.drift import Check, DriftReport, Shift, decided
+from models.judging.drift import Check, DriftReport, decided, share_of
 from models.judging.drift_samples import check_errors, check_samples
-from models.judging.drift_verdict import NUM_CHECKS, Live, Reference, judge_hours, mean_level
+from models.judging.drift_verdict import Live, Reference, judge_hours, mean_level
 
 LEAST_HOURS = 6.0
 
@@ -78,7 +77,7 @@ def _nothing(reference: Reference, alarms_per_year: float) -> DriftReport:
 
 
 def _judge_samples(reference: SampleReference, live: LiveSamples, alarms_per_year: float) -> DriftReport:
-    share = alarms_per_year / NUM_CHECKS
+    share = share_of(alarms_per_year)
     checks: list[Check | None] = []
     figures: dict[str, float] = {}
     if live.inputs is not None:
@@ -104,14 +103,3 @@ def _judge_samples(reference: SampleReference, live: LiveSamples, alarms_per_yea
         figures=figures,
         alarms_per_year=alarms_per_year,
     )
-
-
-def worst(report: DriftReport) -> Shift | None:
-    """The largest breached shift, else none."""
-    breached = [one for one in report.checks if one.is_breached]
-    return breached[0].shifts[0] if breached else None
-
-
-def as_json(look: Look) -> dict[str, Any]:
-    """What the record keeps of the report."""
-    return look.report.model_dump(mode="json")

@@ -22,6 +22,7 @@ MIN_BLOCKS = 5  # block maxima below which nothing is extrapolated
 # The spread of few block maxima is taken so many standard errors high: a short reference has not seen its worst day.
 # Chosen on simulated years (`bench.drift`, seeds 1 to 12), checked on others.
 UPPER_END = 4.2
+NUM_CHECKS, SPENT = 3, 0.5  # half of the budget is for what a short reference does not know of its tail
 MIN_EFFECT = 0.5  # of a standard deviation: Cohen's medium effect
 NUM_SHOWN = 12
 _WORDS = {"change": "change from reading to reading", "missing": "share of missing readings"}
@@ -102,6 +103,11 @@ def return_level(
     share = min(alarms_per_year / blocks_per_year, 0.5)
     level = location - scale * math.log(-math.log1p(-share))
     return max(level, float(known.max()))
+
+
+def share_of(alarms_per_year: float) -> float:
+    """The part of the budget that one of the checks may spend: by the union bound all stay within it together."""
+    return alarms_per_year * SPENT / NUM_CHECKS
 
 
 def decided(checks: tuple[Check, ...]) -> tuple[Status, tuple[str, ...]]:

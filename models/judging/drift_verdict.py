@@ -1,17 +1,15 @@
 """What the hours of one product say together: errors first, then what comes in and what is forecast.
 
-The budget of false alarms is shared out evenly over the three checks; by the union bound the whole stays within it.
+The budget of false alarms is shared out evenly over the three checks.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from models.judging.drift import Check, DriftReport, decided
+from models.judging.drift import Check, DriftReport, decided, share_of
 from models.judging.drift_hours import ERROR, LEVEL, Hours
 from models.judging.drift_seasonal import WINDOW_HOURS, Seasonal, check
-
-NUM_CHECKS = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Live:
 
 def judge_hours(reference: Reference, live: Live, alarms_per_year: float, num_hours: int = WINDOW_HOURS) -> DriftReport:
     """The report on the last `num_hours` of what was captured."""
-    share = alarms_per_year / NUM_CHECKS
+    share = share_of(alarms_per_year)
     found: list[Check | None] = [check(reference.inputs, live.inputs, "inputs", share, num_hours)]
     if live.forecasts is not None:
         found.append(check(reference.forecasts, live.forecasts, "forecasts", share, num_hours))
