@@ -53,7 +53,7 @@ def retrain(
 ) -> None:
     """Train a live product again on the data of today, through its gates and, where it is deployed, onto the road.
 
-    Exit status: 0 promoted or unchanged, 3 refused by its gates or turned back on the road.
+    Exit status: 0 promoted or unchanged; 3 refused by its gates, awaiting approval, or turned back on the road.
 
     Example: roadworthy retrain freeway
     """
@@ -73,7 +73,7 @@ def retrain(
         console.say(f"{product}: [bold]{record['verdict']}[/]{version}, {record['seconds']:g} s")
         for one in record.get("reasons", ()):
             console.say(f"  {one}")
-    if record["verdict"] in ("refused", "turned back"):
+    if record["verdict"] not in ("promoted", "unchanged"):
         raise typer.Exit(REFUSED)
 
 

@@ -12,11 +12,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.deployed import deployments
-from flows.live import live_model
 from flows.monitor_alarm import close_alarm
+from flows.on_the_road import on_the_road
 from flows.options import UsageError
-from flows.roll_out import Plan, roll_out
 from flows.steps import fetch_folder
 from flows.workshop import Workshop, now, open_workshop
 from infra.objects import NotThereError
@@ -64,8 +62,8 @@ def retrain(
         record["verdict"] = _verdict(outcome, before)
         record["version"] = outcome["model_version"]
         if outcome["promoted"]:
-            record["roll_out"] = onto_the_road(shop, product, Plan(shadow_s=shadow_s, dwell_s=dwell_s))
-            if record["roll_out"] and record["roll_out"]["verdict"] == "rolled back":
+            record["road"] = on_the_road(shop, product, {"shadow_s": shadow_s, "dwell_s": dwell_s})
+            if record["road"]["verdict"] == "rolled back":
                 record["verdict"] = "turned back"
     return record
 
@@ -75,21 +73,6 @@ def _verdict(outcome: Mapping[str, Any], before: ModelRef | None) -> str:
         return str(outcome["verdict"])
     is_same = before is not None and before.digest == outcome["model_digest"]
     return "unchanged" if is_same else "promoted"
-
-
-def onto_the_road(shop: Workshop, product: str, plan: Plan) -> dict[str, Any] | None:
-    """Roll the live version out where the product is deployed with another; turned back, the registry goes back too."""
-    from flows.promote import roll_back
-
-    deployed = deployments(shop).find(product)
-    live = live_model(shop, product)
-    if deployed is None or deployed.version == live.version:
-        return None
-    ended = roll_out(shop, product, live.version, plan)
-    before = standing(shop.ledger.entries(product)).before
-    if ended["verdict"] == "rolled back" and before and before[-1].version == deployed.version:
-        ended["registry"] = roll_back(shop, product)
-    return ended
 
 
 def recipe_of(shop: Workshop, live: ModelRef) -> Recipe | None:
