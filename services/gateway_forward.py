@@ -117,11 +117,11 @@ class Courier:
                 visit.status = answer.status
                 await self._pass_on(visit, send, answer, behind, intake)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if intake is not None and intake.failure is not None:
-                raise intake.failure from None
-            if visit.status:
+            if visit.status:  # the answer has begun: all that is left is to end it
                 LOG.warning("%s broke off: %s", visit.service, error)
                 raise Gone from error
+            if intake is not None and intake.failure is not None:
+                raise intake.failure from None
             LOG.warning("%s does not answer: %s", visit.service, error)
             got = type(error).__name__
             raise Refusal(502, f"{visit.service} does not answer", visit.service, "an answer", got) from error
