@@ -1,4 +1,4 @@
-"""An embedded home becomes a services home: its objects, runs, versions and artifacts go along.
+"""An embedded home becomes a services home; objects, runs, versions go along.
 
 Done before MLflow starts for the first time, and again whenever it was interrupted: objects are put under the same
 keys, rows in one transaction. The old database is renamed last, the old folders stay. Prefect's own history does not go

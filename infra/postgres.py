@@ -1,4 +1,4 @@
-"""PostgreSQL for a services home: MLflow and Prefect each have a database and a role of their own.
+"""PostgreSQL for a services home: MLflow and Prefect each have a database and a role.
 
 `python -m infra.postgres` makes the cluster if there is none (beside its place, then one rename: a kill leaves none or
 a whole one) and becomes the server. The programs come out of a wheel. PostgreSQL refuses to run as root; root therefore

@@ -1,4 +1,4 @@
-"""What a services home is: the ports of its servers, and the secrets made for it at its first start.
+"""What a services home is: ports of its servers, secrets made at its first start.
 
 `roadworthy up --profile services` writes both once. `HOME/profile.json` says where the servers are and holds no secret;
 `HOME/keys/services.json` (0600) holds what they ask each other for. No secret has a default.

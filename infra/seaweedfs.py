@@ -1,4 +1,4 @@
-"""An S3 server for a services home: SeaweedFS out of a wheel, one process, data below HOME/s3.
+"""An S3 server for a services home: SeaweedFS, one process, data below HOME/s3.
 
 Only the S3 port asks for credentials; filer, volume and master listen on loopback. `python -m infra.seaweedfs` becomes
 the server, with the bucket of this home.
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from infra.profile import BUCKET, read_profile, read_secrets
-from infra.settings import Settings, settings
+from infra.settings import Settings, child_environment, settings
 from infra.supervise import Program
 
 PORTS = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3.grpc")
@@ -91,7 +91,7 @@ def remove_sockets(config: Settings) -> None:
 def _environment(config: Settings) -> dict[str, str]:
     secrets = read_secrets(config.folder)
     return {
-        **os.environ,
+        **child_environment(config),
         "AWS_ACCESS_KEY_ID": secrets.s3_access_key.get_secret_value(),
         "AWS_SECRET_ACCESS_KEY": secrets.s3_secret_key.get_secret_value(),
         "HOME": str(config.folder / "s3"),  # it writes a configuration below it
