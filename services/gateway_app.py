@@ -123,6 +123,8 @@ class Gateway:
         if visit.path in ("/", "/whoami"):
             body, headers = (page(scope, config, grant), HEADERS) if visit.path == "/" else (who(grant), _JSON)
             await self._say(visit, send, 200, body, headers)
+        elif visit.path == "/metrics":
+            await self._own(visit, send)
         elif product not in config.products:
             known = ", ".join(sorted(config.products)) or "none"
             self._door.refuse(visit, Refusal(404, "no such product", "path", f"one of {known}", product[:64]))

@@ -229,7 +229,9 @@ def test_counts_are_scraped_from_this_machine(site: Site) -> None:
     text = site.ask("", "GET", "serving", "/metrics").text
     assert 'roadworthy_gateway_requests_total{service="mlflow",status="200"}' in text
     assert 'roadworthy_gateway_refused_total{service="mlflow",status="403"}' in text
-    assert site.ask("", "GET", "serving", "/metrics", headers={"x-forwarded-for": "10.0.0.9"}).status_code == 401
+    elsewhere = {"x-forwarded-for": "10.0.0.9"}
+    assert site.ask("", "GET", "serving", "/metrics", headers=elsewhere).status_code == 401
+    assert site.ask("viewer", "GET", "serving", "/metrics", headers=elsewhere).text.startswith("# HELP")
 
 
 def test_a_socket_is_opened_by_head_or_first_message_and_gets_our_token(site: Site) -> None:
