@@ -20,6 +20,7 @@ from flows.workshop import Workshop, now
 
 EVERY_S = 2.0
 WELL = ("RUNNING",)
+NUMBERS = ("requests", "errors", "p50 ms", "p99 ms")
 COLOURS = {
     "critical": "bold red",
     "warning": "yellow",
@@ -55,18 +56,26 @@ def snapshot(facts: Facts) -> dict[str, Any]:
 def render(record: Mapping[str, Any], at: datetime) -> RenderableType:
     """The picture of one snapshot, taken at `at`."""
     parts: list[RenderableType] = [Text(f"{at:%Y-%m-%d %H:%M:%S} UTC", style="dim"), *_wrong(record, at)]
-    parts.append(_table("Services", ("name", "state", "address", "since"), _programs(record["programs"] or [], at)))
+    parts += _table("Services", ("name", "state", "address", "since"), _programs(record["programs"] or [], at))
     if live := _live(record, at):
-        parts.append(
-            _table("On the road", ("product", "version", "since", "requests", "errors", "p50 ms", "p99 ms"), live)
-        )
-    if counts := record["runs"]:
-        told = ", ".join(f"{count} {state.replace('_', ' in ')}" for state, count in counts.items())
-        rows = [(one["deployment"], one["name"], _coloured(one["state"]), _ago(one["since"], at))
-                for one in record["current_runs"]]  # fmt: skip
-        parts.append(_table(f"Runs: {told}", ("deployment", "run", "state", "since"), rows))
-    parts.append(_table("Kept well", ("what", "how it went", "when"), _kept(record, at)))
+        heads = ("product", "version", "since", "requests", "errors", "p50 ms", "p99 ms")
+        parts += _table("On the road", heads, live)
+    if record["runs"] is not None:
+        parts += _table(_counted(record["runs"]), ("deployment", "run", "state", "since"), _runs(record, at))
+    parts += _table("Kept well", ("what", "how it went", "when"), _kept(record, at))
     return Group(*parts)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    told = ", ".join(f"{count} {state.replace('_24h', ' in 24 h')}" for state, count in counts.items() if count)
+    return f"Runs: {told or 'none'}"
+
+
+def _runs(record: Mapping[str, Any], at: datetime) -> list[tuple[Any, ...]]:
+    return [
+        (one["deployment"], one["name"], _coloured(one["state"]), _ago(one["since"], at))
+        for one in record["current_runs"]
+    ]
 
 
 def _wrong(record: Mapping[str, Any], at: datetime) -> list[RenderableType]:
@@ -128,13 +137,16 @@ def _kept(record: Mapping[str, Any], at: datetime) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
-    view = Table(title=title, title_justify="left", title_style="bold", header_style="dim", box=None, pad_edge=False)
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[RenderableType]:
+    head = Text(f"\n{title}", style="bold")
+    if not rows:
+        return [head]
+    view = Table(header_style="dim", box=None, pad_edge=False)
     for name in columns:
-        view.add_column(name, overflow="fold")
+        view.add_column(name, overflow="fold", justify="right" if name in NUMBERS else "left")
     for row in rows:
         view.add_row(*row)
-    return view
+    return [head, view]
 
 
 def _coloured(word: str) -> Text:
