@@ -24,7 +24,7 @@ from bench import chaos_isolation
 from bench.chaos_asker import Asker
 from bench.chaos_check import Checker, Errand, Findings, settled
 from bench.chaos_clock import Clock
-from bench.chaos_drivers import DRIVERS
+from bench.chaos_drivers import DRIVERS, new_number
 from bench.chaos_faults import FAULTS, Fault, World
 from bench.chaos_home import Home, until
 from bench.chaos_journal import acknowledged, read_lines
@@ -32,7 +32,7 @@ from infra.prometheus import find_program
 from infra.settings import settings
 
 NUM_ERRANDS = 2
-SETTLE_S = 240.0  # a run that has not ended by then stays unfinished
+SETTLE_S = 300.0  # a run that has not ended by then stays unfinished
 FIND_S = 60.0
 COLUMNS = ("fault", "rounds", "acknowledged", "lost", "unfinished", "double", "unanswered", "retried", "seconds")
 
@@ -65,6 +65,7 @@ class Suite:
     world: World
     asker: Asker
     checker: Checker
+    first: int = field(default_factory=new_number)
     errands: list[Errand] = field(default_factory=list)
 
     @property
@@ -77,7 +78,7 @@ class Suite:
         self.world.note = ""
         self.home.keep_writing()
         for _ in range(NUM_ERRANDS):
-            number = len(self.errands)
+            number = self.first + len(self.errands)
             self.errands.append(Errand(number, self.home.send_errand(number)))
         time.sleep(self.world.random.uniform(0.0, 8.0))
         broken = time.monotonic()
@@ -137,9 +138,7 @@ class Suite:
     def close(self) -> list[str]:
         """Stop writing; whatever is not as the ledger says, at the very end."""
         self.asker.stop()
-        for writer in self.home.writers.values():
-            writer.kill()
-            writer.wait()
+        self.home.stop_writing()
         problems = self.home.shop.registry.audit(fix=True)
         return [f"{one.kind} {one.product} {one.what}: {one.got}" for one in problems if not one.fixed]
 
@@ -155,41 +154,56 @@ def plan(num_rounds: int, world: World, only: Sequence[str]) -> tuple[list[Fault
     return rounds[:num_rounds], left_out
 
 
-def run(num_rounds: int, seed: int, only: Sequence[str], is_isolated: bool) -> dict[str, Any]:
+def run(given: argparse.Namespace) -> dict[str, Any]:
     """Make the home, break it, look, take it down; the record."""
-    for name in [name for name in os.environ if name.startswith(("ROADWORTHY_", "MLFLOW_", "PREFECT_", "BENTOML_"))]:
-        del os.environ[name]
+    forget_settings()
     base = Path(tempfile.mkdtemp(prefix="roadworthy-chaos-"))
     home = Home(base / "home", base / "aside")
     home.aside.mkdir()
     clock = Clock(base) if Clock.is_possible() else None
     home.extra = clock.environment if clock else {}
-    if is_isolated:
+    if given.inside:
         chaos_isolation.mount(home.folder)
-    world = World(home, random.Random(seed), is_isolated, clock)
     try:
-        return _rounds(home, world, num_rounds, seed, only)
+        home.make()
+        return rounds(World(home, random.Random(given.seed), given.inside, clock), given)
     finally:
+        home.stop_writing()
         home.down()
-        if is_isolated:
+        if given.inside:
             chaos_isolation.unmount(home.folder)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _rounds(home: Home, world: World, num_rounds: int, seed: int, only: Sequence[str]) -> dict[str, Any]:
-    began = time.monotonic()
-    home.make()
-    say(f"the home is up and serves after {time.monotonic() - began:.0f} s")
-    suite = Suite(world, home.asker(), Checker(home))
+def run_on(given: argparse.Namespace) -> dict[str, Any]:
+    """The same on a services home that runs already, with its settings in the environment; it stays up."""
+    with tempfile.TemporaryDirectory(prefix="roadworthy-chaos-") as folder:
+        home = Home(settings().folder, Path(folder))
+        try:
+            return rounds(World(home, random.Random(given.seed), is_isolated=False, clock=None), given)
+        finally:
+            home.stop_writing()
+
+
+def forget_settings() -> None:
+    """What is set for another home must not reach this one."""
+    for name in [name for name in os.environ if name.startswith(("ROADWORTHY_", "MLFLOW_", "PREFECT_", "BENTOML_"))]:
+        del os.environ[name]
+
+
+def rounds(world: World, given: argparse.Namespace) -> dict[str, Any]:
+    """All rounds over a home that is up; the record."""
+    world.home.deploy_errand()
+    suite = Suite(world, world.home.asker(), Checker(world.home))
     suite.asker.start()
-    faults, left_out = plan(num_rounds, world, only)
+    faults, left_out = plan(given.rounds, world, given.only)
     done = []
     for number, fault in enumerate(faults, 1):
         done.append(suite.round(fault))
         say(f"round {number} of {len(faults)}: {json.dumps(done[-1].record())}")
     problems = suite.close()
     everything = suite.look(0.0, suite.errands)
-    return summary(seed, done, everything, problems, left_out, world.is_isolated)
+    return summary(given.seed, done, everything, problems, left_out, world.is_isolated)
 
 
 def summary(
@@ -260,16 +274,16 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=[], choices=[fault.name for fault in FAULTS], metavar="FAULT")
+    parser.add_argument("--here", action="store_true", help="break the running home of ROADWORTHY_HOME; kills only")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(words)
-    if not given.inside and (found := chaos_isolation.isolation()):
+    if not (given.inside or given.here) and (found := chaos_isolation.isolation()):
         bring_tools()
         return chaos_isolation.enter(found, list(words))
     if given.inside:
-        chaos_isolation.become_init()
         chaos_isolation.raise_loopback()
-    record = run(given.rounds, given.seed, given.only, given.inside)
+    record = run_on(given) if given.here else run(given)
     print(json.dumps(record, indent=1) if given.json else table(record))
     return int(bool(record["lost"] or record["unfinished"] or record["double"]))
 

@@ -21,7 +21,8 @@ T = TypeVar("T")
 LIVE, WRITTEN = "ring", "errand"  # the product that is served, and those that the drivers write
 PER_PRODUCT = 12  # versions, before the next product begins: MLflow reads all of one at every step
 NUM_POINTS = 3
-PAUSE_S = 0.3
+RETRY_S = 0.3
+PAUSE_S = {"promoter": 2.0, "tracker": 1.0, "scribe": 0.5}
 
 
 def insist(journal: Journal, what: Callable[[], T]) -> T:
@@ -35,7 +36,12 @@ def insist(journal: Journal, what: Callable[[], T]) -> T:
             if said != last:
                 journal.add("trouble", what=said)
             last = said
-            time.sleep(PAUSE_S)
+            time.sleep(RETRY_S)
+
+
+def new_number() -> int:
+    """A number that no earlier suite in the same home began with."""
+    return int(time.time())
 
 
 def product_of(number: int) -> str:
@@ -50,7 +56,7 @@ def promoter(shop: Workshop, journal: Journal, first: int) -> None:
         evidence = Evidence(f"chaos{number}", passed=True)
         journal.add("begun", number=number)
         promote(shop, journal, product_of(number), digest, evidence, number)
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S["promoter"])
 
 
 def promote(shop: Workshop, journal: Journal, product: str, digest: str, evidence: Evidence, number: int) -> None:
@@ -79,7 +85,7 @@ def tracker(shop: Workshop, journal: Journal, first: int) -> None:
             journal.add("metric", number=number, run=run.run_id, step=step, value=value)
         insist(journal, lambda: shop.tracking.finish(run.run_id))  # noqa: B023
         journal.add("finished", number=number, run=run.run_id)
-        time.sleep(PAUSE_S)
+        time.sleep(PAUSE_S["tracker"])
 
 
 def scribe(shop: Workshop, journal: Journal, first: int) -> None:
@@ -87,7 +93,7 @@ def scribe(shop: Workshop, journal: Journal, first: int) -> None:
     for number in itertools.count(first):
         entry = insist(journal, lambda n=number: shop.ledger.append("note", WRITTEN, number=n))
         journal.add("entry", number=number, seq=entry.seq, digest=entry.digest)
-        time.sleep(2 * PAUSE_S)
+        time.sleep(PAUSE_S["scribe"])
 
 
 DRIVERS = {"promoter": promoter, "tracker": tracker, "scribe": scribe}
@@ -95,7 +101,7 @@ DRIVERS = {"promoter": promoter, "tracker": tracker, "scribe": scribe}
 
 def main(name: str, path: Path) -> None:
     """Go on where the last process of this name was killed: with the number that it had begun."""
-    first = max((int(line["number"]) for line in read_lines(path) if "number" in line), default=0)
+    first = max((int(line["number"]) for line in read_lines(path) if "number" in line), default=new_number())
     journal = Journal(path)
     DRIVERS[name](open_workshop(), journal, first)
 

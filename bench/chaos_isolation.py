@@ -27,22 +27,18 @@ def isolation() -> tuple[str, ...]:
 
 
 def enter(words: tuple[str, ...], arguments: list[str]) -> int:
-    """Run this module's suite again inside; returns its exit status."""
-    command = [*words, sys.executable, "-m", "bench.chaos", *arguments, "--inside"]
+    """Run the suite again inside; returns its exit status."""
+    command = [*words, sys.executable, "-m", "bench.chaos_isolation", *arguments, "--inside"]
     return subprocess.run(command).returncode
 
 
-def become_init() -> None:
-    """As the first process of the namespace: a child goes on, this one only buries the dead and ends with it."""
-    if os.getpid() != 1:
-        return
-    child = os.fork()
-    if child == 0:
-        return
+def be_init(arguments: list[str]) -> int:
+    """As the first process of the namespace: run the suite, bury all that die, end with the suite."""
+    suite = subprocess.Popen([sys.executable, "-m", "bench.chaos", *arguments])
     while True:
         pid, status = os.wait()
-        if pid == child:
-            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+        if pid == suite.pid:
+            return os.waitstatus_to_exitcode(status) & 0xFF
 
 
 def raise_loopback() -> None:
@@ -86,3 +82,7 @@ def has_firewall() -> bool:
 def unmount(folder: Path) -> None:
     """The tmpfs goes with all that is on it."""
     subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+if __name__ == "__main__":
+    os._exit(be_init(sys.argv[1:]))
