@@ -34,8 +34,8 @@ def version_page(url: str, key: str, product: str, version: int) -> Iterator[Pag
 
 
 def set_alias(page: Page, alias: str) -> None:
-    """With the pencil beside `Aliases`."""
-    page.get_by_title("Edit aliases").click()
+    """With the pencil beside `Aliases`, or `Add` where there is none."""
+    page.locator("button[data-component-id*=aliaseditor]").first.click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("combobox").fill(alias)
     page.keyboard.press("Enter")
