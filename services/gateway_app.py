@@ -28,7 +28,7 @@ from services.quotas import is_loopback
 LOG = logging.getLogger("roadworthy.gateway")
 
 OPEN = frozenset({"/livez", "/readyz"})
-UI_SETTINGS = "/ui-settings"
+RETOLD = frozenset({(PREFECT, "/ui-settings"), (MLFLOW, "/ajax-api/2.0/mlflow/users/current")})
 ITSELF = "gateway"
 _JSON: Headers = [(b"content-type", b"application/json")]
 _MLFLOW_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE"}
@@ -84,8 +84,8 @@ class Gateway:
         config, line = self._told.config(), rule(visit.service, visit.method, visit.path)
         await self._door.admit(visit, scope, line)
         behind = self._behind(visit.service, config)
-        if visit.service == PREFECT and visit.path == UI_SETTINGS:
-            await self._ui_settings(visit, scope, send, behind)
+        if (visit.service, visit.path) in RETOLD and visit.method == "GET":
+            await self._retold(visit, scope, send, behind)
             return
         max_bytes = config.max_upload_bytes if line.is_upload else config.max_body_bytes
         body = await self._looked_at(visit, scope, behind, Intake(scope, receive, max_bytes))
@@ -104,7 +104,7 @@ class Gateway:
             if fields:
                 orders.check(role, fields, whole or b"")
             if may_end(visit.service, visit.path):
-                await refuse_if_live(self._courier.session, behind, visit.path, whole or b"")
+                await refuse_if_live(self._courier, behind, visit.path, whole or b"")
         except Refusal as refusal:
             self._door.refuse(visit, refusal)
         if visit.is_privileged:
@@ -156,15 +156,18 @@ class Gateway:
             return Behind(config.mlflow, known.mlflow)
         return Behind(config.prefect, known.prefect)
 
-    async def _ui_settings(self, visit: Visit, scope: Scope, send: Send, behind: Behind) -> None:
-        """Prefect's page is told to ask here, by the name that the browser used, and that nobody need log in again."""
-        async with self._courier.session.get(
-            behind.url + UI_SETTINGS, headers={"Authorization": behind.authorization, "Accept-Encoding": "identity"}
-        ) as answer:
-            found = orjson.loads(await answer.read())
-        host, scheme = header(scope, b"host").decode("latin-1"), scope.get("scheme", "http")
-        found |= {"api_url": f"{scheme}://{host}/api", "auth": None}
-        await self._say(visit, send, 200, orjson.dumps(found), _JSON)
+    async def _retold(self, visit: Visit, scope: Scope, send: Send, behind: Behind) -> None:
+        """What pages ask about themselves: Prefect's where its API is, by the name that the browser used, and that
+        nobody need log in again; MLflow's who is here.
+        """
+        found = await self._courier.read(visit.service, behind, visit.path)
+        if visit.service == PREFECT:
+            host, scheme = header(scope, b"host").decode("latin-1"), scope.get("scheme", "http")
+            found |= {"api_url": f"{scheme}://{host}/api", "auth": None}
+        elif visit.grant and isinstance(found.get("user"), dict):
+            name = f"{visit.grant.name} ({visit.grant.role})"
+            found |= {"user": found["user"] | {"username": name}, "is_basic_auth": False}  # no password to change
+        await self._say(visit, send, 200, orjson.dumps(found), list(_JSON))
 
     async def _own(self, visit: Visit, send: Send) -> None:
         """What the gateway says of itself without a key."""

@@ -8,8 +8,10 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
+import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -20,7 +22,7 @@ from services.quotas import is_loopback
 LOG = logging.getLogger("roadworthy.gateway")
 
 SMALL = 262_144  # bytes of an answer that is read whole and written in one piece
-CONNECT_S, SILENT_S, BODY_SILENT_S = 5.0, 300.0, 60.0
+CONNECT_S, SILENT_S, BODY_SILENT_S, READ_S = 5.0, 300.0, 60.0, 10.0
 # Of one connection, not of the request (RFC 9110, 7.6.1); what only this gateway says; the sender's page, judged.
 DROPPED = frozenset(
     b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade expect host origin referer forwarded "
@@ -125,6 +127,18 @@ class Courier:
             LOG.warning("%s does not answer: %s", visit.service, error)
             got = type(error).__name__
             raise Refusal(502, f"{visit.service} does not answer", visit.service, "an answer", got) from error
+
+    async def read(self, service: str, behind: Behind, target: str) -> dict[str, Any]:
+        """What a server says at an address, for the gateway itself; empty for no JSON object. Raises Refusal 502."""
+        headers = {"Authorization": behind.authorization, "Accept-Encoding": "identity"}
+        timeout = aiohttp.ClientTimeout(total=READ_S)
+        try:
+            async with self.session.get(behind.url + target, headers=headers, timeout=timeout) as answer:
+                told = orjson.loads(await answer.read())
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            got = type(error).__name__
+            raise Refusal(502, f"{service} does not answer", service, "an answer", got) from error
+        return told if isinstance(told, dict) else {}
 
     async def _pass_on(
         self, visit: Visit, send: Send, answer: aiohttp.ClientResponse, behind: Behind, intake: Intake | None

@@ -7,15 +7,13 @@ MLflow is asked when somebody wants to delete or rename, so that what it knows n
 
 from urllib.parse import urlencode
 
-import aiohttp
 import orjson
 
 from services.answers import Refusal
-from services.gateway_forward import Behind
+from services.gateway_forward import Behind, Courier
 from services.gateway_matrix import MLFLOW
 
 _API = "/api/2.0/mlflow"
-TIMEOUT_S = 10.0
 # What a call ends, by the last words of its path: where MLflow shows it, and under which name.
 _SHOWN = {
     "model-versions/delete": ("model-versions/get", "model_version", ("name", "version")),
@@ -29,30 +27,18 @@ def may_end(service: str, path: str) -> bool:
     return service == MLFLOW and "/".join(path.rstrip("/").split("/")[-2:]) in _SHOWN
 
 
-async def refuse_if_live(session: aiohttp.ClientSession, behind: Behind, path: str, body: bytes) -> None:
+async def refuse_if_live(courier: Courier, behind: Behind, path: str, body: bytes) -> None:
     """Raises Refusal 409 for what bears an alias, 400 for a body that could be read in two ways, 502 without answer."""
     place, kind, names = _SHOWN["/".join(path.rstrip("/").split("/")[-2:])]
     given = _given(body)
     wanted = {name: str(given[name]) for name in names if name in given}
-    found = await _shown(session, behind, f"{_API}/{place}?{urlencode(wanted)}")
+    found = await courier.read(MLFLOW, behind, f"{_API}/{place}?{urlencode(wanted)}")
     aliases = (found.get(kind) or {}).get("aliases") or []
     worn = sorted(str(one["alias"] if isinstance(one, dict) else one) for one in aliases)
     if worn:
         subject = " ".join(wanted.values())[:100]
         expected = "a version without an alias; roadworthy rollback or undeploy first"
         raise Refusal(409, "what is live is not deleted", subject, expected, ", ".join(worn)[:100])
-
-
-async def _shown(session: aiohttp.ClientSession, behind: Behind, target: str) -> dict[str, dict[str, list[object]]]:
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    headers = {"Authorization": behind.authorization}
-    try:
-        async with session.get(behind.url + target, headers=headers, timeout=timeout) as answer:
-            told = orjson.loads(await answer.read())
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        got = type(error).__name__
-        raise Refusal(502, "mlflow does not say what is live", "mlflow", "an answer", got) from error
-    return told if isinstance(told, dict) else {}
 
 
 def _given(body: bytes) -> dict[str, object]:

@@ -73,7 +73,8 @@ async def app(scope, receive, send):
         headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         target = scope["raw_path"].decode() + "?" + scope["query_string"].decode()
         told = {"method": scope["method"], "target": target, "headers": headers, "num_bytes": num_bytes,
-                "sha256": digest.hexdigest(), "api_url": "http://inside", "auth": "BASIC"}
+                "sha256": digest.hexdigest(), "api_url": "http://inside", "auth": "BASIC",
+                "user": {"id": 1, "username": "roadworthy"}}
         await answer(send, 200, json.dumps(told).encode(), (b"www-authenticate", b"Basic"))
 uvicorn.run(app, port=int(sys.argv[1]), lifespan="off", log_level="warning", access_log=False)
 """

@@ -180,6 +180,11 @@ def test_addresses_inside_are_not_told_outside(site: Site) -> None:
     )
 
 
+def test_pages_say_who_is_here(site: Site) -> None:
+    told = site.ask("promoter", "GET", "mlflow", "/ajax-api/2.0/mlflow/users/current").json()
+    assert told["user"] == {"id": 1, "username": "promoter (promoter)"} and told["is_basic_auth"] is False
+
+
 def test_serving_lies_below_its_products_name(site: Site) -> None:
     told = site.ask("plain", "POST", "serving", "/ring/models/a%20b/predict?with=quantiles", json={}).json()
     assert told["target"] == "/models/a%20b/predict?with=quantiles"
