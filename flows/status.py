@@ -26,8 +26,7 @@ COLOURS = {
     "warning": "yellow",
     "Late": "red",
     "Crashed": "red",
-    "worse": "red",
-    "drift": "yellow",
+    "retraining needed": "yellow",
 }
 
 

@@ -37,7 +37,7 @@ def shop(tmp_path: Path) -> Workshop:
     for name, fields in (("backup", {"ok": True, "seconds": 4.5}), ("drill", {"ok": False, "error": "no such blob"})):
         record = {"time": (NOW - timedelta(hours=3)).isoformat(), **fields}
         (tmp_path / "ops" / f"{name}.json").write_text(json.dumps(record))
-    for hour, verdict in ((9, "fine"), (11, "drift")):
+    for hour, verdict in ((9, "no retraining needed"), (11, "retraining needed")):
         record = {"product": "ring", "time": NOW.replace(hour=hour).isoformat(), "verdict": verdict, "reasons": ["x"]}
         one.store.put_bytes(f"monitoring/ring/20261122T{hour:02d}0000.json", json.dumps(record).encode())
     return one
@@ -56,7 +56,7 @@ def test_what_is_known_is_told_and_what_is_not_is_named(shop: Workshop) -> None:
     assert found["roadworthy_ledger_actions_total", ("promote",)] == 2
     assert (found["roadworthy_backup_ok", ()], found["roadworthy_drill_ok", ()]) == (1, 0)
     assert found["roadworthy_backup_time_seconds", ()] == (NOW - timedelta(hours=3)).timestamp()
-    assert found["roadworthy_monitor_verdict", ("ring", "drift")] == 1
+    assert found["roadworthy_monitor_verdict", ("ring", "retraining needed")] == 1
     assert found["roadworthy_monitor_time_seconds", ("ring",)] == NOW.replace(hour=11).timestamp()
     assert found["roadworthy_monitor_alarm", ("ring",)] == 0
     assert found["roadworthy_disk_free_bytes", ()] < found["roadworthy_disk_size_bytes", ()]
@@ -116,7 +116,7 @@ def test_the_status_says_what_is_wrong_first(shop: Workshop) -> None:
     assert lines[2].startswith("runs cannot be read: ConnectError")
     assert any(line.startswith("ring 2 ") and line.endswith(" 1,234 1 1.5 12.2") for line in lines)
     assert "backup well 3 h" in lines and "drill failed: no such blob 3 h" in lines
-    assert "monitoring ring drift 1 h" in lines
+    assert "monitoring ring retraining needed 1 h" in lines
     assert any(line.startswith("ledger chain holds, 4 entries") for line in lines)
 
 
