@@ -83,13 +83,10 @@ def deleted(tracking: Tracking, keep: frozenset[str], before: datetime) -> Remov
     if store is None:
         return None
     older_ms = int((datetime.now(before.tzinfo) - before).total_seconds() * 1000)
-    runs = [run_id for run_id in store._get_deleted_runs(older_ms) if run_id not in keep]
-    families = {run_id: _root(store.get_run(run_id)) for run_id in runs}
-    models = store._get_deleted_logged_models(older_ms)
-    sources = {model_id: store.get_logged_model(model_id, allow_deleted=True).source_run_id for model_id in models}
+    models = (store.get_logged_model(one, allow_deleted=True) for one in store._get_deleted_logged_models(older_ms))
     return Removed(
-        tuple(run_id for run_id, root in families.items() if root not in keep),
-        tuple(model_id for model_id, source in sources.items() if source not in keep),
+        tuple(run_id for run_id in store._get_deleted_runs(older_ms) if not _is_kept(store, run_id, keep)),
+        tuple(model.model_id for model in models if not _is_kept(store, model.source_run_id, keep)),
     )
 
 
@@ -122,6 +119,18 @@ def _store(config: Settings) -> Any:
     if not config.is_services and not uri.startswith(SQLITE):
         return None
     return SqlAlchemyStore(uri, artifact_folder(config).as_uri())  # type: ignore[no-untyped-call]
+
+
+def _is_kept(store: Any, run_id: str | None, keep: frozenset[str]) -> bool:
+    """Whether this run, deleted or not, belongs to a lifecycle in `keep`."""
+    from mlflow.exceptions import MlflowException
+
+    if not run_id or run_id in keep:
+        return bool(run_id)
+    try:
+        return _root(store.get_run(run_id)) in keep
+    except MlflowException:  # removed before its models were
+        return False
 
 
 def _search(tracking: Tracking, wanted: str) -> Iterator[Run]:
