@@ -1,4 +1,4 @@
-"""Delayed labels: a CSV file of truths by prediction id, checked and kept beside the captures.
+"""Delayed labels: a CSV file of truths by prediction id, checked, kept beside the captures.
 
 Columns `prediction_id` and `truth`; where the answer has more than one value also `row` (of the request's batch, from
 0), `place` (node, station, edge, or the number of the entry) and `step` (of the horizon, from 1).

@@ -1,4 +1,4 @@
-"""The alarm of a product: at most one open, told to Prefect as an event, closed when a retraining ended.
+"""The alarm of a product: at most one open, told to Prefect, closed when a retraining ended.
 
 Its state is one object of the store, `alarms/<product>.json`, written before the event is emitted: killed in between,
 the next look emits it. The event's id is the alarm's, so that it is the same event however often it is sent.

@@ -1,4 +1,4 @@
-"""Captured predictions of a product, as the monitor reads them: windows in their place in time, or samples."""
+"""Captured predictions as the monitor reads them: windows in their place, or samples."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One look at a live product: what was captured lately against what its model was trained on.
+"""One look at a product: what was captured lately against what its model was trained on.
 
 Neither Prefect nor MLflow is needed for it.
 """

@@ -1,4 +1,4 @@
-"""Keeps what a look found: the record in the store, a run in MLflow with its report, and the alarm.
+"""Keeps what a look found: record in the store, run and report in MLflow, and the alarm.
 
 `monitoring/<product>/<time>.json`: every look, also one that found nothing. The record is written last, so a look that
 was killed is made again and leaves no half of one.

@@ -1,4 +1,4 @@
-"""What is usual of a live version: the readings it was trained on, its forecasts of them, its errors. Made once.
+"""What is usual of a live version: its readings in training, its forecasts, its errors.
 
 The tables of hours (or of samples) are a step of their own: computed once for a parcel, kept in the object store.
 """

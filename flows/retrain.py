@@ -1,4 +1,4 @@
-"""A retraining: the live version's own recipe on the data of today, through the same gates, onto the road.
+"""A retraining: the live version's recipe on today's data, through its gates, onto the road.
 
 Started by the monitor's alarm, by the schedule, or by hand. However it ends is recorded and closes the alarm; what was
 killed leaves the alarm open, and goes on from its checkpoints when it is run again.

@@ -1,4 +1,4 @@
-"""What really came about, told later: truths by prediction, as Parquet in the object store beside the captures.
+"""What really came about, told later: truths by prediction, as Parquet in the object store.
 
 `labels/<product>/date=YYYY-MM-DD/hour=HH/<hash of the rows>.parquet`, by the time of the prediction, which its id says.
 A key is named by its rows, so a file that is added twice is stored once. Of two truths for the same value the one added

@@ -1,4 +1,7 @@
-"""The error of single answers whose truth came later: one number each, the same for the reference and for live ones."""
+"""The error of single answers whose truth came later.
+
+One number each, made the same way for the reference and for live answers.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Draws a monitoring: how far every place is from what is usual, and the errors of the last hours."""
+"""Draws a monitoring: how far every place is from what is usual, and the last hours' errors."""
 
 from pathlib import Path
 from typing import Any

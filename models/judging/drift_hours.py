@@ -1,4 +1,4 @@
-"""Readings as one row for each hour: level, change and missing share of every node and channel.
+"""Readings as one row for each hour: level, change and missing share of nodes and channels.
 
 `change` is the mean step from one reading to the next: a dead sensor that repeats its last value has none, whatever
 that value is. Times are the data's own, naive; hours are counted from 1970-01-01T00:00.

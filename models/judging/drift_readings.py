@@ -1,4 +1,4 @@
-"""From captured windows back to a series: each reading once, in its place in time, and truth for earlier forecasts.
+"""From captured windows back to a series, and from later readings truth for forecasts.
 
 A request says which slot of the week its last reading is from; the week is the one nearest to when it was answered,
 so a clock that is hours off (another time zone) changes nothing. Windows overlap: the same reading comes in many

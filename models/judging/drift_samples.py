@@ -1,4 +1,4 @@
-"""Tasks whose requests have no place in time: distributions of features, held against the training reference.
+"""Tasks whose requests have no place in time: distributions against the training reference.
 
 The effect is the Kolmogorov-Smirnov distance, between 0 and 1, of each feature of inputs and answers. Samples of one
 drive, day or simulated run come together, so the reference's own variation is that of whole groups drawn from it, as

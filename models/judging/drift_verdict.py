@@ -1,4 +1,4 @@
-"""What the hours of one product say together: errors first, then what comes in and what is forecast.
+"""What the hours of one product say together: errors first, then inputs and forecasts.
 
 The budget of false alarms is shared out evenly over the three checks.
 """
