@@ -155,17 +155,17 @@ def _engine() -> int:
 
 
 def main() -> None:
-    """Import, then listen in this folder."""
+    """Listen in this folder, then import: whoever asks meanwhile waits, which is quicker than to import as well."""
     end_with_parent()
-    warnings.simplefilter("ignore")
-    for name in PRELOADED:
-        importlib.import_module(name)
     Path(SOCKET).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     previous = os.umask(0o177)
     listener.bind(SOCKET)
     os.umask(previous)
     listener.listen(64)
+    warnings.simplefilter("ignore")
+    for name in PRELOADED:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
     Forge(listener).serve()

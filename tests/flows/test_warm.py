@@ -47,7 +47,8 @@ def child_of(forge: psutil.Process) -> psutil.Process:
 
 
 def test_the_forge_can_be_forked(forge: tuple[Path, psutil.Process]) -> None:
-    _, process = forge
+    folder, process = forge
+    ask(folder, "no run at all").communicate(timeout=60)
     assert process.num_threads() == 1
     loaded = " ".join(one.path for one in process.memory_maps())
     assert [name for name in NUMERICAL if f"/{name}/" in loaded] == []
