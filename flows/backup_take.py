@@ -4,6 +4,7 @@ Ledgers and databases are read while no promotion can begin; objects after them,
 anything refers to it, and garbage collection waits. So what a restored ledger and database name is there.
 """
 
+import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -74,8 +75,7 @@ def _read(shop: Workshop, blobs: Blobs, before: Manifest | None) -> Manifest:
     """Everything, in the order that keeps it whole: ledgers and databases together, then files, then objects."""
     moment, home = now(), shop.home
     old_files, old_objects = (before.files, before.objects) if before else ({}, {})
-    (home / "cache").mkdir(exist_ok=True)
-    with TemporaryDirectory(dir=home / "cache", prefix="backup-") as scratch:
+    with TemporaryDirectory(dir=_cleared(home / "cache" / "backup")) as scratch:
         with FileLock(shop.ledger.path.with_name("promotion.lock")):
             ledgers = _kept(backup_sources.ledger_files(home), blobs, {})
             dumps = {name: _dump(shop, name, Path(scratch)) for name in backup_databases.databases(shop.config)}
@@ -119,3 +119,10 @@ def _before(place: BackupPlace, cipher: Cipher | None) -> Manifest | None:
             except (BackupError, IntegrityError):
                 return None
     return None
+
+
+def _cleared(folder: Path) -> Path:
+    """An empty folder: a backup that was killed left its dumps there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

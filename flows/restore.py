@@ -118,6 +118,8 @@ def _alone(home: Path, backup_id: str) -> Iterator[Path]:
         )
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     with FileLock(home / f"{STATE}.lock"):
+        for path in home.rglob(".*.tmp") if begun else ():  # a file that was being written when it was killed
+            path.unlink()
         write_atomic(state / "backup", backup_id.encode())
         yield state
         shutil.rmtree(state)

@@ -33,7 +33,7 @@ def run_drill(shop: Workshop, to: str = "", key_file: Path | None = None) -> dic
     """
     began = time.perf_counter()
     home = shop.home / "cache" / "drill" / "home"
-    shutil.rmtree(home.parent, ignore_errors=True)
+    _remove(home)
     home.parent.mkdir(parents=True)
     try:
         place = open_place(shop.config, to)
@@ -42,11 +42,16 @@ def run_drill(shop: Workshop, to: str = "", key_file: Path | None = None) -> dic
         note(shop.config, "drill", ok=False, error=str(error), seconds=_since(began))
         raise
     finally:
-        if (home / "run").exists():  # servers of a restore that died
-            Stack(Settings.model_construct(home=home)).down()
-        shutil.rmtree(home.parent, ignore_errors=True)
+        _remove(home)
     keys = ("id", "place", "ids", "golden", "files", "objects")
     return note(shop.config, "drill", ok=True, seconds=_since(began), **{key: record[key] for key in keys})
+
+
+def _remove(home: Path) -> None:
+    """The copy, and the servers of a restore that died."""
+    if (home / "run").exists():
+        Stack(Settings.model_construct(home=home)).down()
+    shutil.rmtree(home.parent, ignore_errors=True)
 
 
 def _restored(shop: Workshop, home: Path, place: str, key_file: Path | None) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """The servers that a restore needs: none in an embedded home; PostgreSQL and S3, for its time, in a services home."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from flows.deployed import free_ports
 from flows.up_services import choose_ports
@@ -38,8 +41,26 @@ def databases_and_store(shop: Workshop) -> Iterator[None]:
         yield
         return
     stack = Stack(shop.config)
-    stack.up([postgres_server(shop.config), s3_server(shop.config)])
+    with _leaving_politely():
+        try:
+            stack.up([postgres_server(shop.config), s3_server(shop.config)])
+            yield
+        finally:
+            stack.down()
+
+
+@contextmanager
+def _leaving_politely() -> Iterator[None]:
+    """SIGTERM takes the way of an exception, so that these servers do not outlive a drill that is stopped."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
     finally:
-        stack.down()
+        signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flows.collect import collect, undo
@@ -142,7 +142,12 @@ ACTIONS = ("register", "register", "promote", "promote", "delete", "rollback", "
 Steps = st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 5)), min_size=4, max_size=12)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # which takes minutes of real registry
+
+
+@settings(
+    max_examples=6, deadline=None, phases=WITHOUT_SHRINKING, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=Steps)
 def test_every_root_still_loads_after_anything(
     base: tuple[Path, Path, Any], tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
