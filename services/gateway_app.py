@@ -31,7 +31,10 @@ OPEN = frozenset({"/livez", "/readyz"})
 RETOLD = frozenset({(PREFECT, "/ui-settings"), (MLFLOW, "/ajax-api/2.0/mlflow/users/current")})
 ITSELF = "gateway"
 _JSON: Headers = [(b"content-type", b"application/json")]
-_MLFLOW_CODES = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 503: "TEMPORARILY_UNAVAILABLE"}
+_MLFLOW_CODES = {
+    400: "INVALID_PARAMETER_VALUE", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 409: "RESOURCE_CONFLICT",
+    503: "TEMPORARILY_UNAVAILABLE",
+}  # fmt: skip
 _TEXT: Headers = [(b"content-type", b"text/plain")]
 Answer = Callable[[Visit, Scope, Receive, Send], Awaitable[None]]
 
