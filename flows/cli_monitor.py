@@ -100,7 +100,7 @@ def _show(record: dict[str, Any]) -> None:
     report = record["report"]
     console.out.print(f"{record['product']} version {record['version']}: [bold]{record['verdict']}[/]", highlight=False)
     rows = [
-        [one["name"], one["score"], one["threshold"], one["num_features"], one["is_breached"], _largest(one)]
+        [one["name"], one["score"], one["threshold"], one["num_features"], one["num_breached"], _largest(one)]
         for one in report["checks"]
     ]
     if rows:

@@ -73,7 +73,7 @@ def show(found: "Look", figure: Path) -> None:
         table = [dict(zip(HEAD, row, strict=True)) for row in rows(found)]
         create_table_artifact(table, key=f"checks-{key}", description=found.report.status)
     png = figure.read_bytes()
-    if len(png) < MAX_IMAGE_BYTES:
+    if found.report.reasons and len(png) < MAX_IMAGE_BYTES:  # Prefect keeps it in its database; MLflow has every one
         address = f"data:image/png;base64,{b64encode(png).decode()}"
         create_image_artifact(address, key=f"drift-{key}", description=found.report.status)
 

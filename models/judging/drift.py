@@ -58,15 +58,19 @@ class Shift(Frozen):
 
 
 class Check(Frozen):
-    """One kind of check over all its features: the largest score against its threshold; shifts: the largest first."""
+    """One kind of check over all its features: the largest score against its threshold; shifts: breached ones first."""
 
     name: Literal["error", "inputs", "forecasts"]
     score: float
     threshold: float
     min_effect: float
     num_features: int
-    is_breached: bool
+    num_breached: int
     shifts: tuple[Shift, ...] = ()
+
+    @property
+    def is_breached(self) -> bool:
+        return self.num_breached > 0
 
 
 class DriftReport(Frozen):
@@ -121,7 +125,7 @@ def reason(check: Check) -> str:
     """One breached check in words."""
     worst = check.shifts[0]
     verb = "worse" if check.name == "error" else f"{check.name} drifted"
-    more = f", and {len(check.shifts) - 1} more" if len(check.shifts) > 1 else ""
+    more = f", and {check.num_breached - 1} more" if check.num_breached > 1 else ""
     return f"{verb}: {worst.said()}{more} (score {check.score:.1f}, threshold {check.threshold:.1f})"
 
 
@@ -131,10 +135,11 @@ def checked(
     """The check over these features; one is breached that passes both the threshold and the least effect."""
     ordered = sorted(shifts, key=lambda one: -_signed(name, one.score))
     breached = [one for one in ordered if _signed(name, one.score) > threshold and _is_large(one, min_effect)]
+    others = [one for one in ordered if one not in breached]
     return Check(
         name=name, score=_signed(name, ordered[0].score) if ordered else 0.0, threshold=threshold,
-        min_effect=min_effect, num_features=len(ordered), is_breached=bool(breached),
-        shifts=tuple((breached or ordered)[:NUM_SHOWN]),
+        min_effect=min_effect, num_features=len(ordered), num_breached=len(breached),
+        shifts=tuple([*breached, *others][:NUM_SHOWN]),
     )  # fmt: skip
 
 

@@ -67,4 +67,4 @@ def _hours(panel: Any, name: str, seasonal: Any, hours: Any, report: DriftReport
     feature = hours.features[column]
     title = " ".join(part for part in (feature.what, feature.channel, feature.place) if part)
     panel.set_title(f"{title}, by hour", loc="left", fontsize=9)
-    panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper right")
+    panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper right", bbox_to_anchor=(1, 1.22))
