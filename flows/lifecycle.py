@@ -24,12 +24,13 @@ from flows.train import fit, variants
 from flows.workshop import open_workshop
 
 T = TypeVar("T")
+PAUSES_S = [5.0, 10.0, 20.0, 40.0, 60.0]  # a server that was killed is back within them
 
 
 def step(name: str, function: Callable[..., T], *arguments: Any) -> T:
-    """Run one step as a Prefect task; only a store that cannot be reached is tried again."""
+    """Run one step as a Prefect task; only a server that cannot be reached is tried again, for two minutes."""
 
-    @task(name=name, retries=2, retry_delay_seconds=5, retry_condition_fn=is_transient)
+    @task(name=name, retries=len(PAUSES_S), retry_delay_seconds=PAUSES_S, retry_condition_fn=is_transient)
     def run() -> T:
         return function(*arguments)
 

@@ -23,7 +23,7 @@ from flows.steps import fetch_folder
 from flows.trust import own_key, signed, signed_content
 from flows.workshop import Workshop
 from infra import settings as environment
-from infra.atomic import write_atomic
+from infra.atomic import exclusive, write_atomic
 from infra.ledger import Entry
 from infra.promotion import REGISTER, entry_ref
 from infra.refs import BentoRef, ModelRef
@@ -62,7 +62,8 @@ def package_version(shop: Workshop, version: ModelRef) -> BentoRef:
         plan=plan,
         plan_signature=signed_content(shop, plan),
     )
-    tag, path = build(signed_model(shop, version, sha256(plan).hexdigest()), shop.home / "bentoml", beside)
+    with exclusive(shop.home / "bentoml" / ".package.lock"):  # BentoML refuses a Bento that another process just made
+        tag, path = build(signed_model(shop, version, sha256(plan).hexdigest()), shop.home / "bentoml", beside)
     return BentoRef(product=version.product, version=version.version, tag=tag, path=str(path))
 
 

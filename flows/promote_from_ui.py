@@ -24,7 +24,8 @@ WHY = {
 }
 
 
-@flow(name="promote-from-ui", flow_run_name="{product} {alias} {version}")
+# What was done before a server died is found again, so the whole may be tried again.
+@flow(name="promote-from-ui", flow_run_name="{product} {alias} {version}", retries=3, retry_delay_seconds=20)
 def promote_from_ui(
     product: str, alias: str = CHAMPION, version: int | None = None, plan: dict[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from flows.evaluate import Evaluation
 from flows.outcome import Outcome
 from flows.session import Session
 from infra.objects import IntegrityError, StorageError
+from infra.tracking_store import is_unreachable
 
 SECONDS_BETWEEN = 2.0  # updates of the progress artifact
 
@@ -91,6 +92,6 @@ class Publisher:
 
 
 def is_transient(task: Any, run: Any, state: Any) -> bool:  # noqa: ARG001 - Prefect's signature
-    """Whether a failed step is worth another try: the store could not be reached, and nothing was found damaged."""
+    """Whether a failed step is worth another try: a server could not be reached, and nothing was found damaged."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StorageError) and not isinstance(error, IntegrityError)
+    return is_unreachable(error) or (isinstance(error, StorageError) and not isinstance(error, IntegrityError))

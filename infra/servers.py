@@ -73,6 +73,7 @@ def prefect_server(config: Settings) -> Program:
         argv=(sys.executable, "-m", "prefect", "server", "start", *place),
         environment={
             **PREFECT_SETTINGS,
+            "PREFECT_UI_STATIC_DIRECTORY": str(config.folder / "prefect" / "ui"),
             "PREFECT_API_URL": prefect_api(config),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database,
         },
@@ -117,6 +118,7 @@ def prefect_on_postgres(config: Settings) -> Program:
         argv=(sys.executable, "-m", "prefect", "server", "start", *place),
         environment={
             **PREFECT_SETTINGS,
+            "PREFECT_UI_STATIC_DIRECTORY": str(config.folder / "prefect" / "ui"),
             "PREFECT_API_URL": api,
             "PREFECT_UI_API_URL": f"{prefect_url(config)}/api",
             "PREFECT_SERVER_API_AUTH_STRING": auth,

@@ -24,6 +24,7 @@ SQLITE = "sqlite:///"
 PARCEL = "roadworthy.parcel"  # the tag, on models and on their versions, with the parcel's digest
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 EXISTS = "RESOURCE_ALREADY_EXISTS"
+UNWELL = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
 
 
 def connect(config: Settings) -> MlflowClient:
@@ -97,6 +98,13 @@ def _migrate(path: Path, artifacts: Path) -> None:
     # Its default experiment lies under HOME too, not in the folder where the first command was typed.
     store = SqlAlchemyStore(f"{SQLITE}{path}", artifacts.as_uri())  # type: ignore[no-untyped-call]
     store.engine.dispose()
+
+
+def is_unreachable(error: object) -> bool:
+    """Whether a call failed because the server could not be reached or was not well, not for what was asked."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in UNWELL
 
 
 def every_page(search: Callable[..., Any], wanted: str | None = None, **options: Any) -> list[Any]:

@@ -37,6 +37,13 @@ def services_home(folder: Path) -> Operations:
     return one
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs the profile waits until it is up."""
+    for item in items:
+        if "operations" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(900))
+
+
 @pytest.fixture(scope="session")
 def operations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operations]:
     """A services home, up, with `ring` version 1 live behind its router; that was made in its embedded time."""
