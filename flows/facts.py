@@ -1,4 +1,4 @@
-"""How things stand in a home, as plain records: for the metrics exporter and for `status --watch`.
+"""How things stand in a home, as plain records, for the exporter and `status --watch`.
 
 Each part is read on its own, so that a database that is down hides nothing but itself, and no more often than it is
 worth: the ledger when it changed, what lies in the object store every two minutes.

@@ -1,6 +1,6 @@
-"""What Prefect's server says about runs, asked over its API: counts by state, and what runs or waits right now.
+"""What Prefect's server says about runs: counts by state, and what runs or waits now.
 
-Without Prefect's library: an exporter that asks every few seconds needs none of its 100 MB.
+Asked over its API, without Prefect's library: an exporter that asks every few seconds needs none of its 100 MB.
 """
 
 from collections.abc import Mapping, Sequence

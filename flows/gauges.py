@@ -1,4 +1,7 @@
-"""The facts of a home as Prometheus families. What cannot be read is left out, and said in `roadworthy_facts_ok`."""
+"""The facts of a home as Prometheus families.
+
+What cannot be read is left out, and said in `roadworthy_facts_ok`.
+"""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The eyes of a services home: an exporter of its facts, and Prometheus, which asks it whom else to scrape.
+"""The eyes of a services home: an exporter of its facts, and Prometheus.
 
 `python -m flows.metrics` answers on loopback: /metrics, /livez, and /targets/router and /targets/service, the running
 deployments in the form of Prometheus' HTTP service discovery: replicas come and go with every roll-out.

@@ -1,4 +1,4 @@
-"""`roadworthy status --watch`: how a home stands, drawn again every two seconds until Ctrl-C.
+"""`roadworthy status --watch`: how a home stands, drawn every two seconds until Ctrl-C.
 
 What is wrong is said first. Each part comes from `flows.facts`; one that cannot be read is named with its reason, and
 the others stay.

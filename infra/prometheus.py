@@ -1,4 +1,4 @@
-"""Prometheus for a services home: found or fetched, told what to scrape, its history bounded.
+"""Prometheus for a services home: found or fetched, told what to scrape, bounded.
 
 What is scraped and which alerts there are is code in `infra/deploy/prometheus`; addresses are put in here. The program
 comes from PATH, or on Debian from the distribution's own package, unpacked below HOME without installing anything.
