@@ -1,4 +1,4 @@
-"""Spans of gRPC calls, as `tracing` makes them of HTTP requests: the same names, the same parents."""
+"""Spans of gRPC calls, with parents and attributes as `tracing` gives HTTP requests."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
