@@ -1,4 +1,4 @@
-"""The nightly backup: one flow around `flows.backup_take`, with a record that people find in Prefect."""
+"""The nightly backup: one flow around `flows.backup_take`; its record is a Prefect artifact."""
 
 from typing import Any
 

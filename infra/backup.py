@@ -1,4 +1,4 @@
-"""A place with backups: what each holds under one signed statement; how they are found, checked, thinned out.
+"""A place with backups: each under one signed statement; found, checked, thinned out.
 
     blobs/<two digits>/<name>   pieces, each kept once however many backups name it (`backup_blobs`)
     backups/<id>.manifest       everything that the backup holds, each piece by its SHA-256; sealed with a key if asked
@@ -14,9 +14,10 @@ import json
 import re
 import zlib
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from infra.backup_blobs import Blobs, Cipher, decoded, encoded
 from infra.ledger import canonical
@@ -85,6 +86,16 @@ class Manifest(_Frozen):
     lacks: tuple[str, ...] = Field(description="secrets of the home that are not in it")
     num_entries: int
     last_entry: str
+
+    @field_validator("files")
+    @classmethod
+    def _below_home(cls, files: dict[str, Item]) -> dict[str, Item]:
+        """A name leads nowhere but below HOME, whoever signed it."""
+        for name in files:
+            parts = PurePosixPath(name).parts
+            if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+                raise ValueError(f"expected names of files below HOME, got {name[:80]!r}")
+        return files
 
     @property
     def pieces(self) -> list[str]:

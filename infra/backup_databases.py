@@ -1,4 +1,4 @@
-"""Both databases at one moment each, and put back: SQLite through its backup API, PostgreSQL by pg_dump.
+"""Both databases at one moment each, and put back: SQLite by its API, PostgreSQL by pg_dump.
 
 Ids are read in the transaction that is dumped, and again after a restore: equal, or the restore says so. Absolute paths
 of the old home that MLflow and Prefect keep in SQLite are made those of the new one. Where the home's secrets are new,

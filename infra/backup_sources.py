@@ -1,4 +1,4 @@
-"""What a backup of a home consists of: its files, its ledgers, the objects of its store; and what is left out.
+"""What a backup of a home consists of: files, ledgers, objects; and what is left out.
 
 Everything below HOME belongs to it but what is named here, so that what is added to a home later is not forgotten.
 """

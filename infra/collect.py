@@ -1,4 +1,4 @@
-"""Moves what nobody owns into a quarantine, brings it back, and removes it for good after a while.
+"""Moves what nobody owns into a quarantine, brings it back, and in the end removes it.
 
 `quarantine/<date>/…` in the object store for objects, HOME/quarantine/<date>/… for files. What goes is copied whole
 before the first original is removed, so a kill in between loses nothing, and the next run goes on.

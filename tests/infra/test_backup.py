@@ -103,6 +103,13 @@ def test_a_changed_statement_or_manifest_is_refused(store: FolderStore, key: Sig
         place.manifest(place.statement(backup_id), None)
 
 
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "data/../../outside"])
+def test_a_manifest_names_no_file_outside_home(name: str) -> None:
+    good = manifest("20261122T030000000Z-000000", START, ())
+    with pytest.raises(ValueError, match="below HOME"):
+        Manifest.model_validate({**good.model_dump(), "files": {name: good.files["data/file"]}})
+
+
 def test_unknown_backups_are_refused_with_those_there_are(store: FolderStore, key: SigningKey) -> None:
     with pytest.raises(BackupError, match="name another place"):
         BackupPlace(store).newest()
