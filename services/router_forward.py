@@ -99,7 +99,8 @@ class Forwarder:
         if (trace := current.get()) is None:
             return await self._send(upstream, ask)
         name, group = upstream.backend.name, upstream.backend.group
-        with trace.child(f"ask {name}", "client", replica=name, group=group) as own:
+        product = self._pool.config.product
+        with trace.child(f"ask {name}", "client", product=product, replica=name, group=group) as own:
             headers = ask.headers.copy()
             headers.update(own.carried())
             reply = await self._send(upstream, replace(ask, headers=headers))
