@@ -1,4 +1,4 @@
-"""Takes a backup: everything of this home at one moment; what is new goes to a place elsewhere.
+"""Takes a backup: this home at one moment; what is new of it goes to a place elsewhere.
 
 Ledgers and databases are read while no promotion can begin; objects after them, because an object is written before
 anything refers to it, and garbage collection waits. So what a restored ledger and database name is there.

@@ -1,4 +1,4 @@
-"""Holds the commands about backups and garbage: backup, restore, drill, backups list and verify, gc."""
+"""Holds the commands about backups and garbage: backup, restore, drill, backups, gc."""
 
 from pathlib import Path
 from typing import Annotated, Any

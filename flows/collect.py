@@ -1,4 +1,4 @@
-"""Garbage collection: marks from the roots, sets aside what is left over, removes it for good two weeks later.
+"""Garbage collection: marks from the roots, sets aside what is left, removes it later.
 
 Young things stay whoever owns them: a run under way has made what nothing refers to yet. What was set aside comes back
 with `roadworthy gc --restore DATE`. It never runs beside a backup, and a promotion that comes meanwhile waits.

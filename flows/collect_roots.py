@@ -1,4 +1,4 @@
-"""What must stay: everything that can be reached from the ledger, from deployments, and from what was made lately.
+"""What must stay: all that is reached from the ledger, its evaluations, and deployments.
 
 Roots are the registered versions that nobody deleted, what is deployed, and the evaluations of both. From a version one
 reaches its parcel, the evaluation on its page, all parcels that were judged in it, the snapshot and its folder.

@@ -1,4 +1,4 @@
-"""Is it the same? The golden request of each live product, answered now and when the backup was made."""
+"""Is it the same? Golden requests of live products, answered now and at the backup."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""The servers that a restore needs: none in an embedded home; PostgreSQL and S3, for its time, in a services home."""
+"""The servers that a restore needs: PostgreSQL and S3 of a services home, for its time."""
 
 import signal
 import threading
