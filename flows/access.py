@@ -74,9 +74,10 @@ def make_operator(shop: Workshop, key_id: str) -> None:
 
 def parse_role(text: str) -> Role | None:
     """`promoter` as a role, None for nothing. Raises UsageError naming those that exist."""
-    if text and text not in ROLES:
+    found = next((role for role in ROLES if role == text), None)
+    if text and found is None:
         raise UsageError(f"--role {text}: expected one of {', '.join(ROLES)}")
-    return cast("Role", text) if text else None
+    return found
 
 
 def parse_verbs(text: str) -> list[Verb]:

@@ -13,9 +13,7 @@ audit_app = typer.Typer(help="The hash-chained ledgers: verify, seal, show.", no
 
 MaxBody = Annotated[int, typer.Option("--max-body", help="Largest request in bytes; 0: the service's own limit.")]
 Role = Annotated[str, typer.Option(help="viewer, trainer, promoter or operator; none: it only asks models.")]
-Verbs = Annotated[
-    str | None, typer.Option(help="Of predict, explain, read, operate; default: by role.")
-]
+Verbs = Annotated[str | None, typer.Option(help="Of predict, explain, read, operate; default: by role.")]
 PerMinute = Annotated[int, typer.Option("--per-minute", help="Requests a minute; 0: the service's own quota.")]
 
 

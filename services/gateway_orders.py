@@ -1,10 +1,10 @@
-"""What a call may say below an operator: nothing that makes a server or a worker reach where its caller may not.
+"""What a call may say below an operator.
 
-Prefect lets whoever makes a run name the command, the environment and the folder of the process that a worker starts
-for it (`job_variables`), and put it into any queue. MLflow reads with its own rights from where an experiment says
-that its artifacts are, or a version that it comes from: a file of its host, any object of the bucket. Workers and
-servers hold the platform's secrets, so these are the operator's; a deployment, a queue and the parameters of a run
-that waits are a promoter's.
+Nothing that makes a server or a worker reach where its caller may not. Prefect lets whoever makes a run name the
+command, the environment and the folder of the process that a worker starts for it (`job_variables`), and put it into
+any queue. MLflow reads with its own rights from where an experiment says that its artifacts are, or a version that it
+comes from: a file of its host, any object of the bucket. Workers and servers hold the platform's secrets, so these
+are the operator's; a deployment, a queue and the parameters of a run that waits are a promoter's.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Roles: each includes the one before, keys carry one, tokens name theirs."""
 
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def test_each_role_includes_the_ones_before_and_no_other() -> None:
 
 def test_who_may_more_asks_models_for_no_less() -> None:
     verbs = [set(roles.VERBS_OF[role]) for role in roles.ROLES]
-    assert all(less <= more for less, more in zip(verbs, verbs[1:], strict=False)) and verbs[-1] == set(VERBS)
+    assert all(less <= more for less, more in pairwise(verbs)) and verbs[-1] == set(VERBS)
 
 
 @pytest.mark.parametrize(
