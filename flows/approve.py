@@ -1,4 +1,4 @@
-"""People's approval of what passed its gates: who, for which parcel and evidence; the last one needed promotes.
+"""People's approval of what passed its gates; the last one that is needed promotes.
 
 A recipe asks for so many (`judge.num_approvals`). An approval is an entry of the ledger by the name of a key whose role
 may promote; tags in MLflow count for nothing, since anybody can edit them. It holds for exactly the evidence that was

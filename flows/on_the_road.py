@@ -1,4 +1,4 @@
-"""What follows a promotion, unattended: the Bento, and the roll-out where the product is deployed.
+"""What follows a promotion, unattended: the Bento, and the roll-out of a deployed product.
 
 A roll-out that goes back takes the registry back with it, so that what answers and what is called live are one.
 """

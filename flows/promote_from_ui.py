@@ -1,4 +1,4 @@
-"""An alias set by hand in MLflow: judged and put on the road, or put back with the reason on the version's page.
+"""An alias set by hand in MLflow: judged and put on the road, or put back with the reason.
 
 Nobody becomes champion by an alias alone: who sets one asks for a promotion. What the alias shows now is the wish; the
 event that told of it is only a hint, so an event may be lost, late or doubled.

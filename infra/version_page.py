@@ -1,4 +1,4 @@
-"""What a version's page in MLflow says to whoever moved an alias by hand: why it was put back.
+"""What a version's page in MLflow says: why it was not promoted, and who approved it.
 
 People look at the page, programs at the tag; both are copies of what the ledger says.
 """

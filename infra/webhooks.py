@@ -1,4 +1,4 @@
-"""MLflow's registry webhooks: one of ours on its server, and whether a delivery is really from there.
+"""MLflow's registry webhooks: ours on its server, and whether a delivery is from there.
 
 Over MLflow's REST API, without the library: who only listens need not import it. Deliveries follow the Standard
 Webhooks specification as MLflow has it: HMAC-SHA256 over id, timestamp and body.
