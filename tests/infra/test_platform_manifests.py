@@ -114,7 +114,7 @@ def test_the_addresses_are_those_of_the_settings(objects: list[dict[str, Any]], 
     named = {name for one in services.values() for name in one.get("environment") or ()}
     assert {name for name in (*hosts, *named) if name.startswith("ROADWORTHY_")} <= known
     assert set(hosts.values()) <= set(of(objects, "Service"))
-    assert set(services["worker"]["environment"]) == set(hosts)
+    assert set(services["worker"]["environment"]) == {*hosts, "ROADWORTHY_BACKUP_STORE"}
 
 
 def test_every_service_reaches_a_port_of_its_pod(objects: list[dict[str, Any]]) -> None:
