@@ -1,8 +1,9 @@
 """Hears from MLflow that somebody moved an alias, and has Prefect look at it.
 
-`python -m flows.hooks` is the receiver of its webhooks. A delivery is believed when it is signed, young and new. One that says what the ledger says (our own moves) starts
-nothing. MLflow gives up after four tries, and anybody can delete a webhook: so twice a minute the aliases are looked at
-anyway, and the webhook is put back. Neither MLflow nor Prefect is imported: this process is small and starts at once.
+`python -m flows.hooks` receives its webhooks. A delivery is believed when it is signed, young and new. One that says
+what the ledger says (our own moves) starts nothing. MLflow gives up after four tries, and anybody can delete a webhook:
+so twice a minute the aliases are looked at anyway, and the webhook is put back. Neither MLflow nor Prefect is imported:
+this process is small and starts at once.
 """
 
 import asyncio
