@@ -15,26 +15,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from flows import console
 from flows.facts import Facts
 from flows.gauges import Gauges
 from flows.workshop import Workshop, open_workshop
 from infra.deployments import Deployment, DeploymentError, Deployments
-from infra.prometheus import LOOPBACK, prometheus_server
+from infra.prometheus import LOOPBACK, PrometheusError, prometheus_server
 from infra.settings import ServiceSettings, Settings
 from infra.supervise import Program
 
 KINDS = ("router", "service")
 
 
-def eyes(config: Settings) -> tuple[Program, Program]:
-    """Exporter and Prometheus, for the group of a services home. Raises PrometheusError."""
+def eyes(config: Settings) -> list[Program]:
+    """Exporter and Prometheus, for the group of a services home.
+
+    Where Prometheus is not to be had, that is said, and the platform comes up without it: without alerts and history.
+    """
     url = f"http://{LOOPBACK}:{config.metrics_port}"
     exporter = Program(
         name="metrics", argv=(sys.executable, "-m", "flows.metrics"),
         environment={"ROADWORTHY_METRICS_PORT": str(config.metrics_port)}, url=url, port=config.metrics_port,
         ready_url=f"{url}/livez", priority=700, settle_s=1,
     )  # fmt: skip
-    return exporter, prometheus_server(config)
+    try:
+        return [exporter, prometheus_server(config)]
+    except PrometheusError as error:
+        console.say(f"no Prometheus, so no alerts and no history: {error}; then roadworthy up")
+        return [exporter]
 
 
 def exporter(shop: Workshop) -> Starlette:

@@ -21,6 +21,8 @@ FOLDER = Path(__file__).parent / "deploy" / "prometheus"
 RETENTION_TIME, RETENTION_SIZE = "15d", "2GB"
 PACKAGE = "prometheus"
 LOOPBACK = "127.0.0.1"
+PATIENCE_S = 180.0
+QUICKLY = ("-q", "-oAcquire::Retries=1", "-oAcquire::http::Timeout=15", "-oAcquire::https::Timeout=15")
 NEEDED = "expected `prometheus` on PATH, or Debian's apt-get; install it (Debian: apt-get install prometheus)"
 
 
@@ -100,22 +102,30 @@ def _download(folder: Path) -> Path:
     """The package file; with package lists of our own where the machine's are missing."""
     own = [f"-oDir::State={folder / 'state'}", f"-oDir::Cache={folder / 'cache'}"]
     own += ["-oDir::State::status=/var/lib/dpkg/status", "-oAPT::Sandbox::User="]
-    if not _is_done(["apt-get", "-q", "download", PACKAGE], folder):
+    if not _is_done(["apt-get", *QUICKLY, "download", PACKAGE], folder):
         (folder / "state" / "lists" / "partial").mkdir(parents=True)
         (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-        _run(["apt-get", "-q", *own, "update"], folder)
-        _run(["apt-get", "-q", *own, "download", PACKAGE], folder)
+        _run(["apt-get", *QUICKLY, *own, "update"], folder)
+        _run(["apt-get", *QUICKLY, *own, "download", PACKAGE], folder)
     return next(folder.glob("*.deb"))
 
 
 def _is_done(command: list[str], folder: Path) -> bool:
-    return subprocess.run(command, cwd=folder, capture_output=True, timeout=120).returncode == 0
+    return not _fault(command, folder)
 
 
 def _run(command: list[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        raise PrometheusError(f"{PACKAGE}: {NEEDED}; got from {command[0]}: {(done.stderr or done.stdout)[-500:]}")
+    if fault := _fault(command, folder):
+        raise PrometheusError(f"{PACKAGE}: {NEEDED}; got from {command[0]}: {fault}")
+
+
+def _fault(command: list[str], folder: Path) -> str:
+    """Why it did not work; empty when it did."""
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        return f"nothing in {PATIENCE_S:.0f} s"
+    return "" if not done.returncode else (done.stderr or done.stdout).strip()[-400:] or f"status {done.returncode}"
 
 
 def _assets(program: Path) -> list[str]:

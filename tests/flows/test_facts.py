@@ -14,7 +14,7 @@ from starlette.routing import Match
 from flows.deployed import free_ports
 from flows.facts import Facts
 from flows.gauges import Gauges
-from flows.metrics import exporter, targets
+from flows.metrics import exporter, eyes, targets
 from flows.status import render, snapshot, watch
 from flows.workshop import Workshop
 from infra.deployments import Deployment, Deployments, Replica
@@ -102,6 +102,14 @@ def test_prometheus_is_told_of_every_replica_and_router(shop: Workshop) -> None:
         assert [
             one for one in app.routes if one.matches({"type": "http", "path": path, "method": "GET"})[0] is Match.FULL
         ]
+
+
+def test_without_prometheus_the_platform_comes_up_and_says_so(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(shop.home))
+    assert [one.name for one in eyes(shop.config)] == ["metrics"]
+    assert "no Prometheus, so no alerts and no history: prometheus: expected" in capsys.readouterr().err
 
 
 def test_the_status_says_what_is_wrong_first(shop: Workshop) -> None:
