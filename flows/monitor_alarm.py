@@ -9,6 +9,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
+import httpx
 from pydantic import BaseModel, ConfigDict
 
 from flows.workshop import Workshop
@@ -63,7 +64,10 @@ def consider(shop: Workshop, product: str, reasons: tuple[str, ...], at: datetim
 
 
 def tell(shop: Workshop, alarm: Alarm, at: datetime, figures: dict[str, float]) -> Alarm:
-    """Emit the event of an alarm that Prefect has not heard of, or not for long. Raises httpx.HTTPError."""
+    """Emit the event of an alarm that Prefect has not heard of, or not for long.
+
+    Without a server the alarm stays untold, and the next look tells it. Raises httpx.HTTPStatusError.
+    """
     if alarm.told is not None and at - alarm.told < PATIENCE:
         return alarm
     num = 0 if alarm.told is None else int((at - alarm.opened) / PATIENCE)
@@ -76,7 +80,8 @@ def tell(shop: Workshop, alarm: Alarm, at: datetime, figures: dict[str, float]) 
         "related": [],
         "payload": {"product": alarm.product, "reason": alarm.reason, "alarm": alarm.id, "figures": figures},
     }  # fmt: skip
-    _send(shop, event)
+    if not _send(shop, event):
+        return alarm
     return _keep(shop, alarm.model_copy(update={"told": at}))
 
 
@@ -88,12 +93,16 @@ def close_alarm(shop: Workshop, product: str, ended: str, at: datetime) -> Alarm
     return _keep(shop, known.model_copy(update={"closed": at, "ended": ended}))
 
 
-def _send(shop: Workshop, event: dict[str, Any]) -> None:
-    """Acknowledged by the server when this returns."""
+def _send(shop: Workshop, event: dict[str, Any]) -> bool:
+    """Whether a server acknowledged it; False where none answers: an embedded home need not be up."""
     from flows.schedules import prefect_client  # Prefect: seconds
 
-    with prefect_client(prefect_api(shop.config)) as client:
-        client._client.post("/events", json=[event]).raise_for_status()
+    try:
+        with prefect_client(prefect_api(shop.config)) as client:
+            client._client.post("/events", json=[event]).raise_for_status()
+    except httpx.TransportError:
+        return False
+    return True
 
 
 def _keep(shop: Workshop, alarm: Alarm) -> Alarm:

@@ -26,7 +26,7 @@ CUT = 8.0
 LEAST_SD = 0.5  # of a season's, as a share of the feature's own over all seasons
 LEAST_VARIATION = 0.1  # of a mean over the window from day to day, in standard deviations
 LOGGED = {CHANGE, ERROR}
-MIN_HOURS, WINDOW_HOURS = 3, 24
+MIN_HOURS, WINDOW_HOURS = 2, 24
 MIN_ERROR_RATIO = 1.1
 
 

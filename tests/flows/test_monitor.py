@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from flows.deployed import free_ports
 from flows.labels import add_labels
-from flows.monitor_alarm import QUIET, close_alarm, consider, find_alarm
+from flows.monitor_alarm import QUIET, close_alarm, consider, find_alarm, tell
 from flows.monitor_look import look_at
 from flows.monitor_record import keep, last_record
 from flows.options import UsageError
@@ -17,6 +18,7 @@ from flows.prepare import build_recipe
 from flows.retrain import dotted, recorded
 from flows.workshop import Workshop, now
 from infra import labels
+from infra.settings import Settings
 from infra.tracking import STEP
 from tests.flows.monitored_home import UNTIL, capture_traffic, monitored_home
 
@@ -77,6 +79,14 @@ def test_an_alarm_stays_one_until_a_retraining_ended_and_then_is_quiet_for_a_day
     assert second.id != first.id
     assert consider(shop, "tiny", (), second.opened + timedelta(days=2)) is None  # nobody acted, and it passed
     assert close_alarm(shop, "tiny", "again", UNTIL) == find_alarm(shop, "tiny")
+
+
+def test_without_a_server_an_alarm_waits_to_be_told(tmp_path: Path) -> None:
+    shop = Workshop(Settings(home=tmp_path / "home", prefect_port=free_ports(1)[0]))
+    alarm = consider(shop, "tiny", ("worse",), UNTIL)
+    assert alarm is not None
+    assert tell(shop, alarm, UNTIL, {"error_ratio": 2.0}) == alarm
+    assert find_alarm(shop, "tiny") == alarm
 
 
 def test_a_retraining_that_fails_is_recorded_and_closes_the_alarm(shop: Workshop) -> None:

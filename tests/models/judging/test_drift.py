@@ -66,7 +66,7 @@ def test_few_hours_widen_the_threshold_and_none_is_too_few() -> None:
     assert np.median(part.sd) > np.median(whole.sd)
     live = bench.tables(series(readings[28:], 28), model)
     hardly = replace(
-        live.inputs, values=np.where(np.arange(len(live.inputs))[:, None] < 46, np.nan, live.inputs.values)
+        live.inputs, values=np.where(np.arange(len(live.inputs))[:, None] < 47, np.nan, live.inputs.values)
     )
     assert judge_hours(reference, Live(hardly), 2.0).status == "too few requests"
 
