@@ -171,10 +171,11 @@ def _postgres_columns(query: Query) -> dict[tuple[str, str], str]:
 
 
 def _dump(config: Settings, name: str, target: Path) -> dict[str, Count]:
+    """Not compressed by pg_dump: pieces are, and those that did not change are found again."""
     with _postgres(config, name) as query:
         ((shared,),) = query("SELECT pg_export_snapshot()")
         found = _ids(name, query, _postgres_tables(query))
-        _run(config, "pg_dump", name, "--format=custom", "--compress=1", f"--snapshot={shared}", f"--file={target}")
+        _run(config, "pg_dump", name, "--format=custom", "--compress=0", f"--snapshot={shared}", f"--file={target}")
     return found
 
 
