@@ -19,7 +19,7 @@ from flows import console
 from flows.backup_place import find, note, sealing
 from flows.options import UsageError
 from flows.restore_check import compare_answers, compare_ids
-from flows.restore_servers import databases_and_store, settle_profile
+from flows.restore_servers import databases_and_store, settle_ports, settle_profile
 from flows.workshop import Workshop, now
 from infra import backup_databases, seals
 from infra.atomic import sync_folder, write_atomic
@@ -77,12 +77,13 @@ def _put_in_place(
         sorted(manifest.files.keys() - ledgers), NUM_THREADS,
     )  # fmt: skip
     _trust_old_key(config.folder, place.statement(manifest.id), manifest)
-    config = settle_profile(config, manifest.profile, free=wish.free_ports)
+    config = settle_profile(config, manifest.profile, state, free=wish.free_ports)
     shop = Workshop(config)
     with databases_and_store(shop):
         num_objects = _put_objects(shop.store, manifest, blobs, state)
         ids = [row for name in manifest.databases for row in _put_database(config, name, manifest, blobs, state)]
         answers = compare_answers(shop, manifest.live)
+    settle_ports(shop.home, state)
     failed = [row for row in (*ids, *answers) if not row["ok"]]
     if failed:
         raise BackupError(f"backup {manifest.id}: what was put back is not the same: {failed[0]}; nothing took effect")
