@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from bench.chaos_drivers import DRIVERS, new_number
 from bench.chaos_faults import FAULTS, Fault, World
 from bench.chaos_home import Home, until
 from bench.chaos_journal import acknowledged, read_lines
-from infra.prometheus import find_program
+from infra.prometheus import PrometheusError, find_program
 from infra.settings import settings
 
 NUM_ERRANDS = 2
@@ -264,8 +265,8 @@ def table(record: dict[str, Any]) -> str:
 
 def bring_tools() -> None:
     """Prometheus on PATH, before there is no network: `up` would fetch it into the home."""
-    program = find_program(settings())
-    os.environ["PATH"] += os.pathsep + str(program.parent)
+    with suppress(PrometheusError):  # the platform then comes up without it
+        os.environ["PATH"] += os.pathsep + str(find_program(settings()).parent)
 
 
 def main(words: Sequence[str]) -> int:
