@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from flows import console
+from flows.live import live_model
 from flows.options import NO_SETTINGS, AsJson, ProductName, Settings, parse_settings
 from flows.workshop import open_workshop
 
@@ -27,6 +28,8 @@ def monitor(
     """
     from flows.run import begin_flow
 
+    if product:
+        live_model(open_workshop(), product)  # refused here, without Prefect's words around it
     begin_flow(f"monitoring {product or 'every live product'}")
     from flows.monitor import monitor as look
 
@@ -59,6 +62,8 @@ def retrain(
     """
     from flows.run import begin_flow
 
+    if not (recipe and data):
+        live_model(open_workshop(), product)
     begin_flow(f"retraining {product}")
     from flows.retrain import retrain as begin
 
