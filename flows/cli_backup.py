@@ -56,11 +56,11 @@ def restore(
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Beside a running home: ports of its own.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the empty HOME what a backup holds: the same ids, and the same answers to golden requests.
+    """Make the empty ROADWORTHY_HOME what a backup holds: the same ids, the same answers to golden requests.
 
     Everything is checked before anything is put in place; a restore that was killed goes on with the same command.
 
-    Example: ROADWORTHY_HOME=/srv/new roadworthy restore /mnt/backups/roadworthy
+    Example: roadworthy restore /mnt/backups/roadworthy
     """
     from flows.restore import Wish, restore
 
