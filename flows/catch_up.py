@@ -59,10 +59,13 @@ def give(client: SyncPrefectClient, debts: Mapping[str, datetime]) -> int:
     return num_runs
 
 
-def skip_surplus(client: SyncPrefectClient, now: datetime) -> int:
-    """Of each deployment's scheduled runs that are past and have not begun, leave the newest; returns how many go."""
+def skip_surplus(client: SyncPrefectClient, now: datetime, grace: timedelta = GRACE) -> int:
+    """Of each deployment's scheduled runs that are past and have not begun, leave the newest; returns how many go.
+
+    grace: one that is due for less may be on its way; nothing is where no worker lives
+    """
     past: dict[UUID, list[FlowRun]] = defaultdict(list)
-    for run in _planned_until(client, now - GRACE):
+    for run in _planned_until(client, now - grace):
         if run.auto_scheduled and run.deployment_id and run.state_name in WAITING:
             past[run.deployment_id].append(run)
     surplus = [run for runs in past.values() for run in sorted(runs, key=_due)[:-1]]

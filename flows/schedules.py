@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -120,7 +120,10 @@ def main(api_url: str, deployments: Path) -> None:
         debts = catch_up.owed(client, datetime.now(UTC))
         names = apply(api_url, folder, deployments, is_services=config.is_services)
         installed = automations.install(client) if config.is_services else []
-        num_given, num_skipped = catch_up.give(client, debts), catch_up.skip_surplus(client, datetime.now(UTC))
+        num_given, num_skipped = (
+            catch_up.give(client, debts),
+            catch_up.skip_surplus(client, datetime.now(UTC), timedelta(0)),
+        )
     logger.info("%d runs of a killed worker settled; deployments: %s", num_runs, ", ".join(names))
     logger.info("automations: %s", ", ".join(installed) or "none")
     logger.info("caught up: %d runs given, %d of the same schedule skipped", num_given, num_skipped)
