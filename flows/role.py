@@ -79,9 +79,9 @@ def _metrics(shop: Workshop) -> Program:
 
 
 def _prometheus(shop: Workshop) -> Program:
-    from flows.metrics import eyes
+    from infra.prometheus import prometheus_server
 
-    return eyes(shop.config)[1]
+    return prometheus_server(shop.config)
 
 
 AT_HOME: dict[str, Callable[[Workshop], Program]] = {
