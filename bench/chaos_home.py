@@ -101,7 +101,9 @@ class Home:
             flow_id=self.prefect.create_flow_from_name("errand"),
             name="chaos",
             entrypoint=ENTRYPOINT,
-            pull_steps=[{step: {"directory": "{{ $ROADWORTHY_SOURCE }}"}}],
+            pull_steps=[
+                {step: {"directory": str(SOURCE)}}
+            ],  # not those of prefect.yaml, or a starting worker would remove it
             work_pool_name=POOL,
             work_queue_name=QUEUE,
         )
