@@ -88,7 +88,10 @@ class Home:
         return secret.get_secret_value() if secret else None
 
     def deploy_errand(self) -> None:
-        """The flow that is broken; Prefect is imported only now, when its settings are in the environment."""
+        """The flow that is broken; Prefect is imported only now, when its settings are in the environment.
+
+        Its pull step is not that of prefect.yaml: a starting worker removes what bears that and is not in the file.
+        """
         _ = self.shop
         from prefect.exceptions import ObjectAlreadyExists
 
@@ -101,9 +104,7 @@ class Home:
             flow_id=self.prefect.create_flow_from_name("errand"),
             name="chaos",
             entrypoint=ENTRYPOINT,
-            pull_steps=[
-                {step: {"directory": str(SOURCE)}}
-            ],  # not those of prefect.yaml, or a starting worker would remove it
+            pull_steps=[{step: {"directory": str(SOURCE)}}],
             work_pool_name=POOL,
             work_queue_name=QUEUE,
         )
