@@ -90,7 +90,7 @@ def _kill_flow(world: World) -> None:
 
     def look() -> bool:
         below = family(world.home.pids().get("worker", 0))
-        found[:] = [one.pid for one in below if "prefect.engine" in " ".join(_words(one))]
+        found[:] = [one.pid for one in below if _runs_a_flow(one)]
         return bool(found)
 
     until(look, FIND_S, pause_s=0.1)
@@ -99,6 +99,16 @@ def _kill_flow(world: World) -> None:
         _kill(world, found[-1], "flow")
     else:
         world.note = "no flow ran"
+
+
+def _runs_a_flow(process: psutil.Process) -> bool:
+    """An engine of its own, or a fork of the forge (`flows.warm`), whose parent is the forge."""
+    try:
+        parent = process.parent()
+    except psutil.NoSuchProcess:
+        return False
+    words, above = " ".join(_words(process)), " ".join(_words(parent)) if parent else ""
+    return "prefect.engine" in words or ("flows.warm" in words and "flows.warm" in above)
 
 
 def _kill_writer(name: str) -> Callable[[World], None]:

@@ -22,6 +22,7 @@ from flows.deployed import deployments, free_ports, group, url_of
 from flows.live import live_model, parcel_folder
 from flows.local_key import key_header
 from flows.workshop import Workshop, open_workshop
+from infra.ports import holder
 from infra.processes import stop_marked
 from infra.stack import Stack
 from models.artifact.manifest import GOLDEN_FILE
@@ -142,7 +143,19 @@ class Home:
     def not_running(self) -> list[str]:
         """Programs that are not as they should be."""
         stacks = (Stack(self.shop.config), group(self.shop, LIVE))
-        return [f"{one.name} {one.state}" for stack in stacks for one in stack.status() if one.state != "RUNNING"]
+        wrong = [f"{one.name} {one.state}" for stack in stacks for one in stack.status() if one.state != "RUNNING"]
+        return wrong or self._orphans()
+
+    def _orphans(self) -> list[str]:
+        """Servers whose port is held by what a killed one left, while the supervised one starts in vain."""
+        config, pids = self.shop.config, self.pids()
+        places = {"mlflow": config.mlflow_server_port, "prefect": config.prefect_server_port}
+        held = {name: holder(config.host, port) for name, port in places.items()}
+        return [
+            f"{name}: {one}, which is not supervised"
+            for name, one in held.items()
+            if one is not None and one.pid not in {process.pid for process in family(pids.get(name, 0))}
+        ]
 
     def stop_writing(self) -> None:
         """The writers end."""
