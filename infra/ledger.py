@@ -104,6 +104,8 @@ class Ledger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._lock:
             last = self._checked_end()
+            if self._head() != last:  # a kill or a full disk came between line and head; two behind would look forged
+                self._write_head(last)
             aside = self._move_torn_tail_aside(last.seq + 1)
             if aside:
                 recorded = self._write(last, TORN, "", {"files": {file.name: file.stat().st_size for file in aside}})
@@ -206,10 +208,13 @@ class Ledger:
         )  # fmt: skip
         entry = entry.model_copy(update={"digest": _digest(entry)})
         if not last.seq:
-            write_atomic(self.head_path, f"0 {GENESIS}\n".encode())
+            self._write_head(last)
         self._add_line(canonical(entry.model_dump()) + b"\n")
-        write_atomic(self.head_path, f"{entry.seq} {entry.digest}\n".encode())
+        self._write_head(_Head(entry.seq, entry.digest))
         return entry
+
+    def _write_head(self, head: _Head) -> None:
+        write_atomic(self.head_path, f"{head.seq} {head.digest}\n".encode())
 
     def _add_line(self, line: bytes) -> None:
         with self.path.open("ab") as file:

@@ -1,5 +1,6 @@
 """The ledger keeps what it acknowledged, and finds every change."""
 
+import errno
 import hashlib
 import json
 import signal
@@ -198,3 +199,20 @@ def test_killed_writers_lose_nothing_acknowledged(tmp_path: Path) -> None:
         assert Ledger(path).verify() == len(entries)
         assert {entry.seq for entry in entries if entry.action == "promote"} >= set(seen)
     assert json.loads(path.read_bytes().splitlines()[0])["seq"] == 1
+
+
+def test_a_full_disk_never_leaves_the_head_two_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append("a", "p")
+
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("infra.ledger.write_atomic", full)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                ledger.append("b", "p")
+    ledger.append("c", "p")
+    assert [one.action for one in ledger.entries()] == ["a", "b", "c"]
+    assert ledger.verify() == 3

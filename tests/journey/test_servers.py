@@ -36,7 +36,7 @@ def test_the_live_product_is_served(running: Any) -> None:
 @pytest.mark.services
 def test_the_worker_executes_a_run_of_the_nightly_deployment(running: Any) -> None:
     api = f"http://127.0.0.1:{running.ports[1]}/api"
-    found = httpx.get(f"{api}/deployments/name/lifecycle/nightly-freeway").json()
+    found = httpx.get(f"{api}/deployments/name/retrain/nightly-freeway").json()
     assert found["schedules"][0]["schedule"]["cron"] == "0 2 * * *"
     parameters = {"recipe": "forecast/linear", "data": "ring", "product": "ring_nightly"}
     body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
@@ -48,7 +48,9 @@ def test_the_worker_executes_a_run_of_the_nightly_deployment(running: Any) -> No
     running.wait_until(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), 150)
     assert state() == "COMPLETED"
     assert running.ask("live", "ring_nightly")[0]["version"] == 1
-    wanted = {"artifacts": {"flow_run_id": {"any_": [made["id"]]}}}
+    inside = {"flow_runs": {"parent_flow_run_id": {"any_": [made["id"]]}}}
+    (lifecycle,) = httpx.post(f"{api}/flow_runs/filter", json=inside).json()
+    wanted = {"artifacts": {"flow_run_id": {"any_": [lifecycle["id"]]}}}
     kinds = {item["type"] for item in httpx.post(f"{api}/artifacts/filter", json=wanted).json()}
     assert {"markdown", "table", "progress"} <= kinds
 
