@@ -167,7 +167,9 @@ def _unskew(world: World) -> None:
 
 
 def _needs_mounts(world: World) -> str:
-    return "" if world.is_isolated else "no namespaces here: run it as root, or allow user namespaces"
+    return (
+        "" if world.is_isolated else "no namespaces of its own: run it without --here, as root or with user namespaces"
+    )
 
 
 def _needs_firewall(world: World) -> str:
@@ -175,7 +177,9 @@ def _needs_firewall(world: World) -> str:
 
 
 def _needs_clock(world: World) -> str:
-    return "" if world.clock is not None else "no C compiler: apt-get install gcc libc6-dev"
+    return (
+        "" if world.clock is not None else "a home of the suite's own and a C compiler: apt-get install gcc libc6-dev"
+    )
 
 
 KILL = "kill -9 of"
