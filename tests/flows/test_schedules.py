@@ -30,6 +30,7 @@ from infra.settings import Settings
 from infra.stack import Stack
 from tests.conftest import free_ports
 
+pytestmark = pytest.mark.timeout(600)
 DEPLOYMENTS = """
 pull:
   - prefect.deployments.steps.set_working_directory: {directory: "{{ $ROADWORTHY_SOURCE }}"}
@@ -143,7 +144,6 @@ def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_the_worker_executes_a_scheduled_run(yard: Yard) -> None:
     assert [one.state for one in yard.stack.status()] == ["RUNNING"] * 3
     until(lambda: bool(yard.runs("often", "COMPLETED")))
@@ -194,7 +194,6 @@ def test_automations_are_installed_once_and_one_that_is_disabled_stays_so(yard: 
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_an_alarm_of_the_monitor_starts_a_retraining_with_its_words(yard: Yard) -> None:
     reason = 'sensor 3 is dead: "all" zero, {{ braces }}'
     retrained = Path(f"{yard.note}.retrained")
@@ -217,7 +216,6 @@ def test_an_alarm_of_the_monitor_starts_a_retraining_with_its_words(yard: Yard) 
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_of_twelve_missed_runs_one_is_run(yard: Yard) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
     body = {"start_time": (yesterday - timedelta(days=12)).isoformat(), "end_time": yesterday.isoformat()}
@@ -253,20 +251,16 @@ def test_what_came_due_without_a_run_is_owed_one_run(yard: Yard) -> None:
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_a_killed_flow_is_crashed_and_goes_on(yard: Yard) -> None:
     killed = yard.begin(seconds=600)
     os.kill(yard.flow_pid(), signal.SIGKILL)
     yard.flow_pid()
-    assert [name for name in yard.states(killed) if name in ("Crashed", "AwaitingRetry")][:2] == [
-        "Crashed",
-        "AwaitingRetry",
-    ]
+    crashes = [name for name in yard.states(killed) if name in ("Crashed", "AwaitingRetry")]
+    assert crashes[:2] == ["Crashed", "AwaitingRetry"]
     yard.end(killed)
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_a_killed_worker_comes_back_leaves_no_orphan_and_its_run_goes_on(yard: Yard) -> None:
     orphan = yard.begin(seconds=600)
     flow_pid, worker_pid = yard.flow_pid(), yard.pid_of("worker")
@@ -279,7 +273,6 @@ def test_a_killed_worker_comes_back_leaves_no_orphan_and_its_run_goes_on(yard: Y
 
 
 @pytest.mark.services
-@pytest.mark.timeout(600)
 def test_the_watch_ends_what_waits_for_ever_or_has_no_process(yard: Yard) -> None:
     shop, now = Workshop(yard.stack.config), datetime.now(UTC)
     assert list(watch_runs.stuck(yard.client, shop, now)) == []

@@ -44,7 +44,7 @@ class Road:
         )
 
     def call(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run([*COMMAND, *words], env=self.environment, capture_output=True, text=True, timeout=280)
+        return subprocess.run([*COMMAND, *words], env=self.environment, capture_output=True, text=True, timeout=600)
 
     def ask(self, *words: str, status: int = 0) -> Any:
         """The JSON answer; stdout must hold it and nothing else."""
