@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from starlette.routing import Route
 from flows.workshop import open_workshop
 from infra import webhooks
 from infra.aliases import PRODUCT
-from infra.ledger import Ledger, LedgerError
+from infra.ledger import Entry, Ledger, LedgerError
 from infra.profile import read_secrets
 from infra.promotion import standing
 from infra.servers import prefect_api
@@ -38,6 +38,7 @@ DEPLOYMENT = "promote-from-ui/alias"
 PATH = "/mlflow"
 MAX_BODY_BYTES = 65_536
 SWEEP_S = 30.0
+LATE_S = 60.0
 AGAIN_S = 600  # an alias that is still not settled is tried again after so long
 NUM_REMEMBERED = 1000  # deliveries
 
@@ -82,11 +83,15 @@ class Receiver:
     def wish(self, product: str, alias: str, version: int | None) -> Wish | None:
         """What to look at; None where the ledger says the same, or the alias or the model is none of ours."""
         entries = self.ledger.entries(product)
-        belongs = standing(entries).aliases
-        if not entries or alias not in belongs or belongs[alias] == version:
+        if not entries or alias not in standing(entries).aliases or version in self._ours(entries, alias):
             return None
         key = f"{product}:{alias}:{version}:{entries[-1].seq}:{int(self.clock() // AGAIN_S)}"
         return Wish(product, alias, version, key)
+
+    def _ours(self, entries: Sequence[Entry], alias: str) -> set[int | None]:
+        """Where the ledger put the alias within the last minute: a delivery may be that late. A sweep looks again."""
+        num_recent = sum(one.moment.timestamp() > self.clock() - LATE_S for one in entries)
+        return {standing(entries[: len(entries) - back]).aliases[alias] for back in range(num_recent + 1)}
 
     def receive(self, headers: Any, body: bytes) -> str:
         """One delivery: "started", "as the ledger says" or "known". Raises WebhookError, httpx.HTTPError."""

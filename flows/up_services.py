@@ -45,9 +45,11 @@ def bring_up_services(shop: Workshop, *, is_open: bool = False) -> list[dict[str
     """Everything of a services home, in the order of health; returns the addresses. Raises StackError."""
     if has_to_move(shop):
         Stack(shop.config).up([postgres_server(shop.config), s3_server(shop.config)], console.say, UP_S)
+        seaweedfs.wait_for_bucket(shop.config)
         move_in(shop)
     programs = own_programs(shop)
     found = Stack(shop.config).up(programs, console.say, UP_S)
+    seaweedfs.wait_for_bucket(shop.config)
     seaweedfs.sync_writes(shop.config)
     addresses = [{"name": item.name, "url": item.url} for item in found]
     addresses += [put_on_the_road(shop, product, is_open=is_open) for product in live_products(shop)]

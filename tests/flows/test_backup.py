@@ -27,6 +27,8 @@ from infra.objects import StorageError
 from infra.settings import Settings
 from tests.flows.tiny_home import LIKE, tiny_home
 
+pytestmark = pytest.mark.services  # a real MLflow store, or processes: too slow for the fast suite
+
 PARENT = {"params": {"a": 1}, "tags": {}}
 
 

@@ -28,6 +28,8 @@ from models.artifact.manifest import hash_files, read_and_verify, write_manifest
 from models.artifact.predictor import Predictor
 from tests.services.conftest import make_parcel
 
+pytestmark = pytest.mark.services  # a real MLflow store, or processes: too slow for the fast suite
+
 PRODUCT = "tiny"
 
 

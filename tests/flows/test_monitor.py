@@ -22,6 +22,8 @@ from infra.settings import Settings
 from infra.tracking import STEP
 from tests.flows.monitored_home import UNTIL, capture_traffic, monitored_home
 
+pytestmark = pytest.mark.services  # a real MLflow store, or processes: too slow for the fast suite
+
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:

@@ -13,6 +13,8 @@ import pytest
 
 from flows import schedules, warm
 
+pytestmark = pytest.mark.services  # a real MLflow store, or processes: too slow for the fast suite
+
 START = str(schedules.SOURCE / "flows" / "warm_start.py")
 NUMERICAL = ("numpy", "torch", "onnxruntime", "pyarrow", "mlflow")
 
