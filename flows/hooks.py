@@ -91,7 +91,8 @@ class Receiver:
     def _ours(self, entries: Sequence[Entry], alias: str) -> set[int | None]:
         """Where the ledger put the alias within the last minute: a delivery may be that late. A sweep looks again."""
         num_recent = sum(one.moment.timestamp() > self.clock() - LATE_S for one in entries)
-        return {standing(entries[: len(entries) - back]).aliases[alias] for back in range(num_recent + 1)}
+        before = {standing(entries[: len(entries) - back]).aliases[alias] for back in range(1, num_recent + 1)}
+        return {standing(entries).aliases[alias], *(before - {None})}
 
     def receive(self, headers: Any, body: bytes) -> str:
         """One delivery: "started", "as the ledger says" or "known". Raises WebhookError, httpx.HTTPError."""
