@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 
 from flows import keep_serving
 from flows.workshop import Workshop
-from infra.processes import stop_marked
+from infra.processes import marked, stop_marked
 from infra.ready import wait_for
 from infra.stack import Stack, stack_mark
 from tests.flows.tiny_home import tiny_home
@@ -46,7 +45,7 @@ def test_what_is_live_is_served_until_the_end(shop: Workshop) -> None:
         assert wait_for(ready, 120, lambda: role.poll() is None) and keep_serving.missing(shop) == []
         role.send_signal(signal.SIGTERM)
         assert role.wait(60) == 0
-        assert group.status() == [] and not psutil.Process().children(recursive=True)
+        assert group.status() == [] and marked(**stack_mark(shop.config, group.folder)) == []
     finally:
         role.kill()
         group.down()
