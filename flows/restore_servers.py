@@ -14,7 +14,7 @@ from infra import settings as environment
 from infra.atomic import write_atomic
 from infra.postgres import postgres_server
 from infra.profile import EMBEDDED, Profile, read_profile, read_secrets, write_profile
-from infra.seaweedfs import s3_server
+from infra.seaweedfs import s3_server, wait_for_bucket
 from infra.settings import Settings
 from infra.stack import Stack
 
@@ -55,6 +55,7 @@ def databases_and_store(shop: Workshop) -> Iterator[None]:
     with _leaving_politely():
         try:
             stack.up([postgres_server(shop.config), s3_server(shop.config)])
+            wait_for_bucket(shop.config)
             yield
         finally:
             stack.down()
