@@ -3,6 +3,7 @@
 That is the terminal, and Prefect's artifacts of the flow run.
 """
 
+import errno
 import time
 from types import TracebackType
 from typing import Any, cast
@@ -92,6 +93,12 @@ class Publisher:
 
 
 def is_transient(task: Any, run: Any, state: Any) -> bool:  # noqa: ARG001 - Prefect's signature
-    """Whether a failed step is worth another try: a server could not be reached, and nothing was found damaged."""
+    """Whether a failed step is worth another try: a server could not be reached, or a disk was full for a while.
+
+    Where something was found damaged it is not.
+    """
     error = state.result(raise_on_failure=False)
-    return is_unreachable(error) or (isinstance(error, StorageError) and not isinstance(error, IntegrityError))
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return (
+        is_full or is_unreachable(error) or (isinstance(error, StorageError) and not isinstance(error, IntegrityError))
+    )
