@@ -27,7 +27,7 @@ from infra.stack import stack_mark
 
 RECORD = "ops/runs.json"
 RUN_ID = "PREFECT__FLOW_RUN_ID"  # in the environment of a run's process
-PATIENCE = {"PENDING": timedelta(minutes=5), "CANCELLING": timedelta(minutes=5)}
+PATIENCE = {"PENDING": timedelta(minutes=2), "CANCELLING": timedelta(minutes=5)}
 LEAST = {"default": timedelta(hours=2), "light": timedelta(hours=1)}  # a run of this queue may always take so long
 TIMES_USUAL = 4  # and so many times the longest of its last runs
 LAST = 20

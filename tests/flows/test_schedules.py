@@ -278,7 +278,7 @@ def test_the_watch_ends_what_waits_for_ever_or_has_no_process(yard: Yard) -> Non
     assert list(watch_runs.stuck(yard.client, shop, now)) == []
     waiting = yard.client.create_flow_run_from_deployment(yard.deployment_id(), state=Pending())
     (found,) = watch_runs.stuck(yard.client, shop, now + timedelta(minutes=10))
-    assert (found.run.id, found.what) == (waiting.id, "PENDING for 10 min, expected 5 min")
+    assert (found.run.id, found.what) == (waiting.id, "PENDING for 10 min, expected 2 min")
     until(lambda: yard.state(waiting) == "COMPLETED")
 
     silent = yard.begin(seconds=600)
