@@ -18,11 +18,11 @@ import psutil
 
 from bench.chaos_asker import Asker
 from bench.chaos_drivers import DRIVERS, LIVE
-from flows.deployed import deployments, free_ports, group, url_of
+from flows.deployed import deployments, group, url_of
 from flows.live import live_model, parcel_folder
 from flows.local_key import key_header
 from flows.workshop import Workshop, open_workshop
-from infra.ports import holder
+from infra.ports import free_ports, holder
 from infra.processes import stop_marked
 from infra.stack import Stack
 from models.artifact.manifest import GOLDEN_FILE

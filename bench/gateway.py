@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from flows.deployed import free_ports
 from infra.api_keys import KeyFile, issue
+from infra.ports import free_ports
 from infra.profile import Secrets
 from services.gateway_config import GatewayConfig
 

@@ -2,11 +2,9 @@
 
 import json
 import secrets
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -18,6 +16,7 @@ from flows.package import package_version, serving
 from flows.workshop import Workshop
 from infra.containers import Engine as ContainerEngine
 from infra.deployments import Deployment, DeploymentError, Deployments, Replica
+from infra.ports import free_ports
 from infra.refs import BentoRef, ModelRef
 from infra.servers import address
 from infra.settings import ServiceSettings
@@ -223,12 +222,3 @@ def replica_url(replica: Replica) -> str:
 def new_attempt() -> str:
     """The name of one attempt to put something on the road."""
     return secrets.token_hex(4)
-
-
-def free_ports(num_ports: int) -> list[int]:
-    """Ports of loopback on which nobody listens right now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(num_ports)]
-        for one in sockets:
-            one.bind((LOOPBACK, 0))
-        return [int(one.getsockname()[1]) for one in sockets]

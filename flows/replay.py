@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.capture import spools
-from flows.deployed import LOOPBACK, free_ports
+from flows.deployed import LOOPBACK
 from flows.live import live_model
 from flows.local_key import key_header
 from flows.options import UsageError
@@ -31,6 +31,7 @@ from flows.registered import registered_version
 from flows.workshop import Workshop, now
 from infra import captures
 from infra import settings as environment
+from infra.ports import free_ports
 from infra.ready import wait_for
 from infra.refs import ModelRef
 from infra.spool import Record

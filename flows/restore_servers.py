@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from flows.deployed import free_ports
 from flows.up_services import choose_ports
 from flows.workshop import Workshop
 from infra import settings as environment
 from infra.atomic import write_atomic
+from infra.ports import free_ports
 from infra.postgres import postgres_server
 from infra.profile import EMBEDDED, Profile, read_profile, read_secrets, write_profile
 from infra.seaweedfs import s3_server, wait_for_bucket

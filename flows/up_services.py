@@ -4,7 +4,6 @@ What a home has done before goes along: runs, versions and artifacts keep their 
 """
 
 from flows import console
-from flows.deployed import free_ports
 from flows.gateway import how_to_log_in
 from flows.live import live_products
 from flows.move_in import has_to_move, move_in
@@ -13,6 +12,7 @@ from flows.workshop import Workshop, open_workshop
 from infra import seaweedfs
 from infra import settings as environment
 from infra.deployments import Deployments
+from infra.ports import free_ports
 from infra.postgres import postgres_server
 from infra.profile import Profile, read_secrets, write_profile
 from infra.seaweedfs import s3_server

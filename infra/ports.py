@@ -6,8 +6,11 @@ It is asked before a server is started on the port, so the answer names the culp
 import errno
 import socket
 from dataclasses import dataclass
+from random import SystemRandom
 
 import psutil
+
+RANGE = range(20_000, 32_000)  # below Linux's default ip_local_port_range
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,17 @@ def _name(pid: int) -> str:
         return "gone by now"
 
 
+def free_ports(num_ports: int, host: str = "127.0.0.1") -> list[int]:
+    """Ports that nobody holds right now, below those that Linux gives to outgoing connections: for servers to come."""
+    found: list[int] = []
+    for port in SystemRandom().sample(RANGE, len(RANGE)):
+        if len(found) == num_ports:
+            break
+        if holder(host, port) is None:
+            found.append(port)
+    return found
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """One of `free_ports`."""
+    return free_ports(1, host)[0]

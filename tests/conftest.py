@@ -4,19 +4,18 @@ import gc
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from infra.atomic import write_atomic
+from infra.ports import free_ports
 from infra.settings import TELEMETRY_OFF, Settings
 
 # This process too is quiet and leaves nothing in the user's own folders; set before another conftest imports a library.
@@ -36,15 +35,6 @@ def pytest_collection_finish() -> None:
 
 SERVERS = ("master", "volume", "filer", "s3")
 BUCKET = "roadworthy-test"
-
-
-def free_ports(num_ports: int) -> list[int]:
-    """Ports nobody listened on a moment ago."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(num_ports)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _command(folder: Path, ports: list[int]) -> list[str]:

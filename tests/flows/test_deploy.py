@@ -6,11 +6,12 @@ import pytest
 
 from flows.cli_deploy import seconds, shares
 from flows.deploy import deploy, undeploy
-from flows.deployed import free_ports, routing, weighted
+from flows.deployed import routing, weighted
 from flows.options import UsageError
 from flows.roll_out import Plan, roll_out
 from flows.workshop import Workshop
 from infra.deployments import Deployment, DeploymentError, Deployments, Replica
+from infra.ports import free_ports
 from infra.promotion import PROMOTE
 from infra.settings import Settings
 

@@ -11,13 +11,13 @@ from rich.console import Console
 from starlette.applications import Starlette
 from starlette.routing import Match
 
-from flows.deployed import free_ports
 from flows.facts import Facts
 from flows.gauges import Gauges
 from flows.metrics import exporter, eyes, targets
 from flows.status import render, snapshot, watch
 from flows.workshop import Workshop
 from infra.deployments import Deployment, Deployments, Replica
+from infra.ports import free_ports
 from infra.promotion import PROMOTE, REGISTER
 from infra.settings import Settings
 

@@ -15,9 +15,9 @@ from mlflow.webhooks import delivery
 from flows import hooks
 from flows.hooks import Receiver, Wish, application
 from infra.ledger import Ledger
+from infra.ports import free_ports
 from infra.promotion import PROMOTE, REGISTER
 from infra.webhooks import DELIVERY, SIGNATURE, TIME, sign
-from tests.conftest import free_ports
 
 SECRET = "between us"
 EVENT = WebhookEvent("model_version_alias", "created")

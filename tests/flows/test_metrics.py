@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from flows.deploy import deploy, undeploy
-from flows.deployed import free_ports
 from flows.metrics import eyes, targets
 from flows.workshop import Workshop
+from infra.ports import free_ports
 from infra.stack import Stack
 from tests.flows.tiny_home import load, tiny_home, until
 from tests.infra.test_prometheus import alerts, expressions

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.deployed import free_ports
 from flows.labels import add_labels
 from flows.monitor_alarm import QUIET, close_alarm, consider, find_alarm, tell
 from flows.monitor_look import look_at
@@ -18,6 +17,7 @@ from flows.prepare import build_recipe
 from flows.retrain import dotted, recorded
 from flows.workshop import Workshop, now
 from infra import labels
+from infra.ports import free_ports
 from infra.settings import Settings
 from infra.tracking import STEP
 from tests.flows.monitored_home import UNTIL, capture_traffic, monitored_home

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from flows.deploy import deploy, undeploy
-from flows.deployed import deployments, free_ports, group, router
+from flows.deployed import deployments, group, router
 from flows.options import UsageError
 from flows.plan import PLANS
 from flows.registered import registered_version
@@ -26,6 +26,7 @@ from flows.way_back import roll_back
 from flows.workshop import Workshop
 from infra.atomic import write_atomic
 from infra.deployments import DEPLOY, ROLL_BACK, ROLL_OUT
+from infra.ports import free_ports
 from infra.processes import marked
 from infra.promotion import PromotionRefused
 from models.artifact.manifest import ParcelError

@@ -22,13 +22,13 @@ from flows import automations, catch_up, schedules, watch_runs
 from flows.up_services import choose_ports
 from flows.workshop import Workshop
 from infra import settings as environment
+from infra.ports import free_ports
 from infra.postgres import postgres_server
 from infra.processes import marked
 from infra.profile import write_profile
 from infra.servers import prefect_on_postgres
 from infra.settings import Settings
 from infra.stack import Stack
-from tests.conftest import free_ports
 
 pytestmark = pytest.mark.timeout(600)
 DEPLOYMENTS = """

@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from flows.deployed import free_ports
 from flows.roll_out import Plan
 from flows.workshop import Workshop
+from infra.ports import free_ports
 from infra.promotion import Evidence
 from infra.settings import Settings
 from models.artifact import wire

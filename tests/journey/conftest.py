@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
+
+from infra import ports
 
 COMMAND = [str(Path(sys.executable).with_name("roadworthy"))]
 SMALL = {
@@ -58,9 +59,7 @@ class Road:
 
     @staticmethod
     def free_port() -> int:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            return int(one.getsockname()[1])
+        return ports.free_port()
 
     @staticmethod
     def wait_until(condition: Callable[[], bool], seconds: float) -> None:
