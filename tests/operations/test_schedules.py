@@ -30,10 +30,14 @@ def test_every_deployment_of_the_file_is_there_and_planned(operations: Any) -> N
 
 
 def test_the_worker_watches_the_runs(operations: Any) -> None:
-    ended = json.loads(operations.call("schedule", "run", "watch-runs/minutely", "--wait", "--json").stdout)
-    assert ended["state"] in ("COMPLETED", "CANCELLED")  # where the minute's own run was at it: that one is enough
+    words = ("schedule", "run", "watch-runs/minutely", "--wait", "--json")
+    for _ in range(3):  # one that comes while the minute's own run is at it is cancelled
+        ended = json.loads(operations.call(*words).stdout)
+        if ended["state"] != "CANCELLED":
+            break
+    assert ended["state"] == "COMPLETED"
     record = operations.home / "ops" / "runs.json"
-    assert datetime.now(UTC).timestamp() - record.stat().st_mtime < 90
+    assert datetime.now(UTC).timestamp() - record.stat().st_mtime < 60
 
 
 def test_retention_reaches_both_databases(operations: Any) -> None:
