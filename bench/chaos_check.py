@@ -19,7 +19,7 @@ from infra.ledger import Entry
 from infra.promotion import PROMOTE, REGISTER
 from infra.tracking import KEY
 
-UNSYNCED_S = 2.0  # services/README.md: captures are synced each half second, on a starved machine within two
+UNSYNCED_S = 0.5  # services/README.md: kill -9 loses at most the last half second of captures
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Checker:
 
 
 def settled(answers: Sequence[Answer], kills: Sequence[tuple[float, str]]) -> list[Answer]:
-    """The answers whose replica lived on for two seconds: until then their capture is promised to nobody."""
+    """The answers whose replica lived on for half a second: until then their capture is promised to nobody."""
     return [
         one for one in answers if not any(one.replica == name and 0 <= at - one.at <= UNSYNCED_S for at, name in kills)
     ]

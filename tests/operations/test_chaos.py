@@ -38,12 +38,12 @@ def test_a_line_that_was_cut_off_promises_nothing(tmp_path: Path) -> None:
     assert [line["seq"] for line in acknowledged(journal.path)] == [7]
 
 
-def test_a_capture_is_promised_once_its_replica_lived_on_for_two_seconds() -> None:
+def test_a_capture_is_promised_once_its_replica_lived_on_for_half_a_second() -> None:
     answers = [
         Answer(10.0, "a", "v1-0"),
-        Answer(11.0, "b", "v1-0"),
-        Answer(11.0, "c", "v1-1"),
-        Answer(13.0, "d", "v1-0"),
+        Answer(10.4, "b", "v1-0"),
+        Answer(10.4, "c", "v1-1"),
+        Answer(11.0, "d", "v1-0"),
     ]
-    kept = settled(answers, [(12.5, "v1-0")])
+    kept = settled(answers, [(10.6, "v1-0")])
     assert [one.prediction_id for one in kept] == ["a", "c", "d"]
